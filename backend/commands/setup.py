@@ -1,0 +1,117 @@
+"""`setup`: the Python environment that everything else runs in."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+from .. import environment, installation
+from ..console import Console
+from ..environment import Environment, Status
+from ..errors import SetupError, UsageError
+from ..installation import Plan
+from ..pip_process import Progress
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.epilog = (
+        "The folder is the one given last with --location, else the variable COGRAD3D_ENV, else the system's place for application data.\n"
+        "pip's own settings (mirrors, proxies, certificates) are respected. Running setup again completes an interrupted installation."
+    )
+    parser.add_argument("--location", type=Path, metavar="DIR", help="folder of the environment; later commands find it there")
+    parser.add_argument("--python", metavar="PYTHON", help="the Python (3.11 to 3.13) to make it from, by default this one")
+    parser.add_argument("--offline-wheels", type=Path, metavar="DIR", help="install from a folder of wheels, without a network")
+    parser.add_argument("--download-wheels", type=Path, metavar="DIR", help="only fill such a folder, for a computer of the same kind")
+    parser.add_argument(
+        "--allow-cuda", action="store_true", help="take PyTorch's large CUDA build even where no NVIDIA graphics card is found"
+    )
+    parser.add_argument("--repair", action="store_true", help="reinstall what is missing or damaged, and verify anew")
+    parser.add_argument("--remove", action="store_true", help="delete the environment")
+    parser.add_argument("--yes", action="store_true", help="do not ask before downloading")
+    parser.add_argument("--quiet", action="store_true", help="say nothing but errors")
+    parser.add_argument("--json", action="store_true", help="progress and result as JSON lines, for programs")
+
+
+def check(args: argparse.Namespace) -> None:
+    if args.remove and (args.repair or args.offline_wheels or args.download_wheels):
+        raise UsageError("--remove goes with no other task.", remedy="Remove first, then run setup again.")
+    for folder in (args.location, args.offline_wheels, args.download_wheels):
+        if folder is not None and folder.exists() and not folder.is_dir():
+            raise UsageError(f"{folder} is not a folder.", remedy="Name a folder.")
+
+
+def run(args: argparse.Namespace) -> int:
+    console = JsonConsole() if args.json else Console(quiet=args.quiet)
+    target = Environment(args.location)
+    if args.remove:
+        return _remove(target, console)
+    if args.download_wheels:
+        return _download(args.download_wheels.absolute(), console, allow_cuda=args.allow_cuda)
+    wheels = args.offline_wheels.absolute() if args.offline_wheels else None
+    plan = installation.plan(target, wheels=wheels, allow_cuda=args.allow_cuda)
+    if args.location is not None:
+        environment.remember_location(target.root)
+    if plan.state.status is Status.READY and not args.repair:
+        console.say(f"The environment in {target.root} is complete; --repair verifies it again.")
+        marker = target.marker() or {}
+    else:
+        marker = install(plan, console, assume_yes=args.yes or args.json, python=args.python, repair=args.repair)
+    if args.json:
+        result = {"type": "result", "location": str(target.root), "python": str(target.python), "verified": marker.get("verified")}
+        print(json.dumps(result), flush=True)
+    return 0
+
+
+def _remove(target: Environment, console: Console) -> int:
+    removed = installation.remove(target)
+    if target.root == environment.default_location():
+        environment.remember_location(None)
+    console.say(f"Removed {target.root}." if removed else f"There is no environment in {target.root}.")
+    return 0
+
+
+def _download(folder: Path, console: Console, *, allow_cuda: bool) -> int:
+    console.say(f"Downloading the wheels for computers like this one to {folder}")
+    installation.download_wheels(folder, console.progress, allow_cuda=allow_cuda)
+    console.say("Done. On the other computer: python3 -m backend setup --offline-wheels DIR")
+    return 0
+
+
+def install(plan: Plan, console: Console, *, assume_yes: bool, python: str | None = None, repair: bool = False) -> dict[str, Any]:
+    """Say what is going to happen, ask if there is somebody to ask, do it, say how it went; returns the marker.
+
+    Raises:
+        SetupError: the answer was no, or it did not work.
+    """
+    absent = plan.state.status is Status.ABSENT
+    console.say(f"{plan.describe()}." if absent else f"{plan.environment.root}: {plan.state.detail} Checking and completing it.")
+    if absent and plan.wheels is None and not assume_yes and not console.confirm("Install it now?"):
+        raise SetupError("Nothing was installed, as you wished.", remedy="`python3 -m backend setup --location DIR` installs it elsewhere.")
+    started = time.monotonic()
+    marker = installation.install(plan, console.progress, python=python, verify_again=repair, rebuild=repair)
+    console.say(f"The environment is ready, after {time.monotonic() - started:.0f} s.")
+    return marker
+
+
+def ensure_environment(console: Console, *, assume_yes: bool) -> Path:
+    """The Python of the environment, installed first where it is not ready."""
+    python = environment.ready_python()
+    if python is None:
+        target = Environment()
+        install(installation.plan(target), console, assume_yes=assume_yes)
+        python = target.python
+    return python
+
+
+class JsonConsole(Console):
+    """What `Console` says, as JSON lines on stdout."""
+
+    def say(self, text: str) -> None:
+        print(json.dumps({"type": "note", "text": text}), file=sys.stdout, flush=True)
+
+    def progress(self, progress: Progress) -> None:
+        print(json.dumps({"type": "progress", "text": progress.text, "fraction": progress.fraction}), file=sys.stdout, flush=True)

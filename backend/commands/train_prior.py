@@ -1,0 +1,7 @@
+"""`train-prior`: make the weights of the built-in learned image model."""
+
+from __future__ import annotations
+
+from ..embedded.learned.train import add_arguments, run
+
+__all__ = ["add_arguments", "run"]

@@ -1,0 +1,443 @@
+"""One training run of the learned prior: a folder that can be left and taken up again for days.
+
+    run/checkpoint-<step>.safetensors   weights, their average, Adam's moments, generators' states; the last two are kept
+    run/loss.csv  run/loss.png          means over `LOG_STEPS` steps
+    run/samples-<images>.png            the same prompts and noise every time
+    run/train.log
+
+The objective is the weighted x0 error, w(t) |x0_hat - x0|^2 with w = min(1 / (1 - abar), 4): SNR + 1, as if the
+velocity were predicted, truncated as in Hang et al. 2023 ("Min-SNR"). Where noise leaves many views possible the target
+is the posterior mean over a set of views instead of the one drawn (`dataset.stable_target`).
+
+Forward and backward pass run on a bfloat16 copy of the weights, which Adam keeps and averages in single precision.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import copy
+import csv
+import json
+import logging
+import math
+import os
+import signal
+import sys
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from diffusers.models.attention_processor import AttnProcessor
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor
+
+from ...errors import EXIT_INTERRUPTED, ConfigError
+from ...files import atomic_path, atomic_write_text, remove_quietly
+from ...guidance.diffusers_prior import DiffusersPrior, choose_dtype
+from ...guidance.pipeline_components import Components
+from .. import vocabulary, world
+from . import model as parts
+from .dataset import Examples, WorldDataset, stable_target
+from .loss_curve import draw_curve
+from .sampling import ddim, save_sheet
+
+CHECKPOINT_FORMAT = 1
+WARMUP_STEPS = 200
+BETAS = (0.9, 0.99)
+WEIGHT_DECAY = 1e-3
+CLIP_NORM = 1.0
+EMA = 0.9995
+WEIGHT_LIMIT = 4.0
+REFERENCE_FROM = 0.55
+"""t / T above which targets are averaged; below it, abar > 0.05 and one view explains z_t alone."""
+ANNEAL_TO = 0.02
+LOG_STEPS = 50
+THREAD_STEPS = 10
+"""Steps between two looks at how many cores are free."""
+COLUMNS = ("step", "images", "hours", "loss", "mse_low_t", "mse_mid_t", "mse_high_t", "images_per_second")
+SHEET_SCALE, SHEET_STEPS, SHEET_SEED = 3.0, 25, 1
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Settings:
+    """How a run trains; `threads` 0 means as many as the machine has cores free, followed as that changes."""
+
+    batch: int = 32
+    learning_rate: float = 8e-4
+    views: int = 1500
+    references: int = 32
+    seed: int = 0
+    threads: int = 0
+
+
+@dataclass(frozen=True)
+class Budget:
+    """When to stop: this many minutes from now, or this many images since the run began; `anneal`: the learning rate falls towards it."""
+
+    minutes: float | None = None
+    images: int | None = None
+    anneal: bool = False
+
+
+class Trainer:
+    """A run at some step.
+
+    Args:
+        folder: made if missing; a checkpoint in it is taken up.
+        settings: of this process; only `seed` belongs to the run's beginning.
+        device: `auto`, `cpu`, `cuda` ...
+        init: pipeline folder to start from if the run begins.
+
+    Raises:
+        ConfigError: the folder's checkpoint is unreadable or from a newer version.
+    """
+
+    def __init__(self, folder: Path, settings: Settings, *, device: str = "auto", init: Path | None = None) -> None:
+        self.folder = folder
+        self.settings = settings
+        folder.mkdir(parents=True, exist_ok=True)
+        _log_to(folder / "train.log")
+        self.device = torch.device(("cuda" if torch.cuda.is_available() else "cpu") if device == "auto" else device)
+        self.arithmetic = _arithmetic(self.device)
+        self.step = self.images = 0
+        self.seconds = 0.0
+        self.rng = np.random.default_rng(settings.seed)
+        self.generator = torch.Generator().manual_seed(settings.seed)
+        self.tokenizer = parts.build_tokenizer()
+        torch.manual_seed(settings.seed)
+        self.text_encoder, self.unet = parts.build_models(len(self.tokenizer))
+        checkpoints = self._checkpoints()
+        if init and not checkpoints:
+            log.info(parts.warm_start(init, self.text_encoder, self.unet, self.tokenizer))
+        self.text_encoder.to(self.device)
+        self.unet.to(self.device)
+        self.ema_text_encoder, self.ema_unet = (
+            copy.deepcopy(model).requires_grad_(False).eval() for model in (self.text_encoder, self.unet)
+        )
+        self.parameters = _named(self.text_encoder, self.unet)
+        self.averages = _named(self.ema_text_encoder, self.ema_unet)
+        self.optimizer = torch.optim.AdamW(
+            self.parameters.values(), lr=settings.learning_rate, betas=BETAS, weight_decay=WEIGHT_DECAY, fused=True
+        )
+        if checkpoints:
+            self._resume(checkpoints[-1])
+        self.working_text_encoder, self.working_unet = (
+            copy.deepcopy(model).to(self.arithmetic).train() for model in (self.text_encoder, self.unet)
+        )
+        self.working = _named(self.working_text_encoder, self.working_unet)
+        if self.device.type == "cuda":
+            self.working_unet.to(memory_format=torch.channels_last)
+        else:
+            self.working_unet.set_attn_processor(
+                AttnProcessor()
+            )  # 64 tokens: plain products are a fifth of a step faster than the fused kernel's backward
+        self.alphas_cumprod = parts.build_scheduler().alphas_cumprod.to(self.device)
+        self.dataset = WorldDataset(settings.views, self.rng, progress=log.info, device=self.device)
+        # After the rendering: numba sets the OpenMP runtime's threads, which torch shares.
+        torch.set_num_threads(settings.threads or free_cores(0))
+
+    def run(self, budget: Budget, *, export: Path | None = None, checkpoint_minutes: float = 10, sheet_minutes: float = 30) -> int:
+        """Trains to the end of the budget. Returns the process's exit code."""
+        log.info("%s at step %d, %d images, world %s, on %s", self.folder, self.step, self.images, world.version(), self.device)
+        begun = last_checkpoint = last_sheet = time.monotonic()
+        first_images, seconds_before = self.images, self.seconds
+        meter = _Meter(self)
+        with _interruptible() as interrupted:
+            while not interrupted() and (progress := _progress(budget, time.monotonic() - begun, first_images, self.images)) < 1:
+                meter.add(*self.train_step(progress if budget.anneal else 0.0))
+                self.seconds = seconds_before + time.monotonic() - begun
+                meter.log_if_due()
+                if not self.settings.threads and self.step % THREAD_STEPS == 0:
+                    torch.set_num_threads(free_cores(torch.get_num_threads()))
+                if time.monotonic() - last_checkpoint > 60 * checkpoint_minutes:
+                    self.save(export)
+                    last_checkpoint = time.monotonic()
+                if sheet_minutes and time.monotonic() - last_sheet > 60 * sheet_minutes:
+                    self.draw_sheet()
+                    last_sheet = time.monotonic()
+            self.save(export)
+        log.info("stopped at step %d, %d images", self.step, self.images)
+        return EXIT_INTERRUPTED if interrupted() else 0
+
+    def train_step(self, annealed: float = 0.0) -> tuple[float, Tensor, Tensor]:
+        """One optimiser step.
+
+        Args:
+            annealed: share of the final annealing that is over.
+
+        Returns:
+            (loss, t / T [B], unweighted mean square error [B]).
+        """
+        count = self.settings.batch
+        examples = self.dataset.draw(count)
+        t = torch.from_numpy(self.rng.integers(0, parts.TRAIN_TIMESTEPS, count)).to(self.device)
+        alpha_bar = self.alphas_cumprod[t].view(-1, 1, 1, 1)
+        noise = torch.randn(examples.images.shape, generator=self.generator).to(self.device)
+        noisy = alpha_bar.sqrt() * examples.images + (1 - alpha_bar).sqrt() * noise
+        target = self._target(examples, noisy, t)
+        tokens = self.tokenizer(
+            examples.captions, padding="max_length", max_length=parts.MAX_TOKENS, truncation=True, return_tensors="pt"
+        ).input_ids
+        stacked = F.pixel_unshuffle(noisy, parts.PIXEL_UNSHUFFLE).to(self.arithmetic)
+        embeddings = self.working_text_encoder(tokens.to(self.device)).last_hidden_state
+        prediction = self.working_unet(stacked, t, encoder_hidden_states=embeddings, return_dict=False)[0]
+        error = (prediction.float() - F.pixel_unshuffle(target, parts.PIXEL_UNSHUFFLE)).square().flatten(1).mean(1)
+        loss = (error / (1 - alpha_bar.flatten()).clamp_min(1 / WEIGHT_LIMIT)).mean()
+        loss.backward()
+        for name, parameter in self.parameters.items():
+            gradient = self.working[name].grad
+            parameter.grad = None if gradient is None else gradient.to(parameter.dtype)
+            self.working[name].grad = None
+        torch.nn.utils.clip_grad_norm_(self.parameters.values(), CLIP_NORM)
+        self.step += 1
+        self.images += count
+        rate = self.settings.learning_rate * min(1.0, self.step / WARMUP_STEPS)
+        rate *= ANNEAL_TO + (1 - ANNEAL_TO) * 0.5 * (1 + math.cos(math.pi * min(annealed, 1.0)))
+        for group in self.optimizer.param_groups:
+            group["lr"] = rate
+        self.optimizer.step()
+        self.optimizer.zero_grad(set_to_none=True)
+        with torch.no_grad():
+            torch._foreach_copy_(list(self.working.values()), list(self.parameters.values()))
+            torch._foreach_lerp_(
+                list(self.averages.values()), list(self.parameters.values()), 1 - min(EMA, (1 + self.step) / (10 + self.step))
+            )
+        return loss.item(), (t / parts.TRAIN_TIMESTEPS).cpu(), error.detach().cpu()
+
+    @torch.no_grad()
+    def _target(self, examples: Examples, noisy: Tensor, t: Tensor) -> Tensor:
+        """What the prediction is compared with: the images, or their posterior means where t is high."""
+        if self.settings.references <= 1:
+            return examples.images
+        target = examples.images.clone()
+        for row in (t >= REFERENCE_FROM * parts.TRAIN_TIMESTEPS).nonzero().flatten().tolist():
+            others = self.dataset.references(examples, row, self.settings.references - 1)
+            target[row] = stable_target(noisy[row], self.alphas_cumprod[t[row]], torch.cat([examples.images[row : row + 1], others]))
+        return target
+
+    def save(self, export: Path | None = None) -> None:
+        """Writes a checkpoint and, if asked, the pipeline folder of the averaged weights."""
+        tensors = {f"weights/{name}": value for name, value in self.parameters.items()}
+        tensors |= {f"average/{name}": value for name, value in self.averages.items()}
+        for name, value in self.parameters.items():
+            if moments := self.optimizer.state.get(value):
+                tensors |= {f"first/{name}": moments["exp_avg"], f"second/{name}": moments["exp_avg_sq"]}
+        tensors["generator"] = self.generator.get_state()
+        state = {
+            "format": CHECKPOINT_FORMAT,
+            "step": self.step,
+            "images": self.images,
+            "seconds": self.seconds,
+            "rng": self.rng.bit_generator.state,
+            "vocabulary": self.tokenizer.get_vocab(),
+            "world": world.version(),
+        }
+        with atomic_path(self.folder / f"checkpoint-{self.step:08d}.safetensors") as temporary:
+            save_file(
+                {name: value.detach().cpu().contiguous() for name, value in tensors.items()},
+                temporary,
+                metadata={"state": json.dumps(state)},
+            )
+        for old in self._checkpoints()[:-2]:
+            remove_quietly(old)
+        draw_curve(self.folder / "loss.csv", self.folder / "loss.png")
+        if export:
+            training = {"images": self.images, "steps": self.step, "hours": round(self.seconds / 3600, 2), "world": world.version()}
+            parts.save_pipeline(export, self.ema_text_encoder, self.ema_unet, self.tokenizer, training)
+        log.info("checkpoint at step %d, %d images", self.step, self.images)
+
+    def prior(self) -> DiffusersPrior:
+        """The averaged weights, as they are now."""
+        unet = copy.deepcopy(self.ema_unet).to(self.arithmetic)
+        components = Components(
+            unet,
+            None,
+            lambda: (self.tokenizer, self.ema_text_encoder),
+            self.alphas_cumprod,
+            "sample",
+            parts.PIXEL_UNSHUFFLE,
+            dict(parts.RECOMMENDED),
+            "",
+        )
+        return DiffusersPrior("training", components, self.device)
+
+    def draw_sheet(self) -> None:
+        """Every object in its four views, two objects a row."""
+        prior, generator = self.prior(), torch.Generator().manual_seed(SHEET_SEED)
+        texts = sheet_prompts()
+        shape = (3, parts.RESOLUTION, parts.RESOLUTION)
+        rows = [
+            ddim(prior, [f"{text}, {view}" for text in pair for view in vocabulary.VIEW_WORDS], shape, SHEET_SCALE, SHEET_STEPS, generator)
+            for pair in texts
+        ]
+        save_sheet(self.folder / f"samples-{self.images:09d}.png", rows, [" | ".join(pair) for pair in texts])
+
+    def _checkpoints(self) -> list[Path]:
+        return sorted(self.folder.glob("checkpoint-*.safetensors"))
+
+    def _resume(self, path: Path) -> None:
+        """Takes up a checkpoint; rows of the token embedding follow their token if the world's words have changed since."""
+        try:
+            with safe_open(path, "pt") as file:
+                state = json.loads(file.metadata()["state"])
+                tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a mapping)
+        except (SafetensorError, OSError, TypeError, KeyError, ValueError) as error:
+            raise ConfigError(f"The checkpoint '{path}' cannot be read.", remedy="Remove it; the one before it will be used.") from error
+        if state["format"] > CHECKPOINT_FORMAT:
+            raise ConfigError(f"The checkpoint '{path}' is from a newer version.", remedy="Update CoGrad3D, or use another --run folder.")
+        ids = self.tokenizer.get_vocab()
+        if state["vocabulary"] != ids:
+            initial = self.parameters[f"text_encoder/{parts.EMBEDDING}"].detach().cpu()
+            for kind in ("weights", "average", "first", "second"):
+                name = f"{kind}/text_encoder/{parts.EMBEDDING}"
+                if name in tensors:
+                    fresh = initial if kind in ("weights", "average") else torch.zeros_like(initial)
+                    tensors[name] = parts.remap_rows(tensors[name], state["vocabulary"], ids, fresh)
+            log.info("the world's words have changed; known ones keep what they learned")
+        if state["world"] != world.version():
+            log.info("the world has changed from %s to %s; its views are rendered anew", state["world"], world.version())
+        try:
+            with torch.no_grad():
+                for name, parameter in self.parameters.items():
+                    parameter.copy_(tensors[f"weights/{name}"])  # the working copy is made from these afterwards
+                    self.averages[name].copy_(tensors[f"average/{name}"])
+        except (KeyError, RuntimeError) as error:
+            raise ConfigError(f"The checkpoint '{path}' is of another model.", remedy="Use another --run folder.") from error
+        for name, parameter in self.parameters.items():
+            if f"first/{name}" in tensors:
+                moments = {"exp_avg": tensors[f"first/{name}"], "exp_avg_sq": tensors[f"second/{name}"]}
+                like = {key: torch.empty_like(parameter).copy_(value) for key, value in moments.items()}
+                self.optimizer.state[parameter] = {"step": torch.tensor(float(state["step"]), device=self.device), **like}
+        self.step, self.images, self.seconds = state["step"], state["images"], state["seconds"]
+        self.rng.bit_generator.state = state["rng"]
+        self.generator.set_state(tensors["generator"])
+        _truncate_csv(self.folder / "loss.csv", self.step)
+
+
+class _Meter:
+    """Means of the loss over `LOG_STEPS` steps, to `loss.csv` and the log."""
+
+    def __init__(self, trainer: Trainer) -> None:
+        self.trainer = trainer
+        self._reset()
+
+    def _reset(self) -> None:
+        self.losses: list[float] = []
+        self.fractions: list[Tensor] = []
+        self.errors: list[Tensor] = []
+        self.since = time.monotonic()
+
+    def add(self, loss: float, fractions: Tensor, errors: Tensor) -> None:
+        self.losses.append(loss)
+        self.fractions.append(fractions)
+        self.errors.append(errors)
+
+    def log_if_due(self) -> None:
+        if len(self.losses) < LOG_STEPS:
+            return
+        trainer, third = self.trainer, (torch.cat(self.fractions) * 3).long().clamp_max(2)
+        errors = torch.cat(self.errors)
+        by_third = [errors[third == k].mean().item() for k in range(3)]
+        speed = len(errors) / (time.monotonic() - self.since)
+        values = (trainer.step, trainer.images, trainer.seconds / 3600, float(np.mean(self.losses)), *by_third, speed)
+        path = trainer.folder / "loss.csv"
+        new = not path.exists()
+        with path.open("a", newline="", encoding="utf-8") as file:
+            writer = csv.writer(file)
+            if new:
+                writer.writerow(COLUMNS)
+            writer.writerow([value if isinstance(value, int) else f"{value:.5g}" for value in values])
+        log.info("step %d  images %d  loss %.4f  mse %.4f %.4f %.4f  %.0f images/s", *values[:2], values[3], *by_third, speed)
+        self._reset()
+
+
+def sheet_prompts() -> list[tuple[str, str]]:
+    """Pairs of prompts for the sample sheet: each object in one colour; every third is a pair that training never shows."""
+    colours = list(vocabulary.COLOURS)
+    texts = []
+    for index, name in enumerate(vocabulary.OBJECTS):
+        held = [colour for colour in colours if (name, colour) in vocabulary.HELD_OUT]
+        seen = [colour for colour in colours if colour not in held]
+        colour = held[0] if index % 3 == 0 and held else seen[(7 * index) % len(seen)]
+        texts.append(vocabulary.Description(name, colour).text)
+    return list(zip(texts[::2], texts[1::2], strict=True))
+
+
+def free_cores(own: int) -> int:
+    """Cores that others leave free, at least one, judged by the load of the last minute.
+
+    Threads that meet at a barrier after every operation are as slow as the one that waits longest for a core: on busy
+    cores one thread is several times faster than two.
+
+    Args:
+        own: threads that this process has been keeping busy.
+    """
+    cores = os.cpu_count() or 1
+    others = max(0.0, os.getloadavg()[0] - own) if hasattr(os, "getloadavg") else 0.0
+    return max(1, min(cores, cores - round(others)))
+
+
+def _arithmetic(device: torch.device) -> torch.dtype:
+    """bfloat16 where the device has units for it; its range needs no gradient scaler."""
+    if device.type == "cuda":
+        return torch.bfloat16 if torch.cuda.is_bf16_supported() else torch.float32
+    return choose_dtype("auto", device) if device.type == "cpu" else torch.float32
+
+
+def _named(text_encoder: Any, unet: Any) -> dict[str, Tensor]:
+    """Both models' parameters by name, prefixed by the model's."""
+    return {
+        f"{prefix}/{name}": value
+        for prefix, model in (("text_encoder", text_encoder), ("unet", unet))
+        for name, value in model.named_parameters()
+    }
+
+
+def _progress(budget: Budget, seconds: float, first_images: int, images: int) -> float:
+    """Share of the budget that is spent, 0 for an endless one."""
+    spent = [0.0]
+    if budget.minutes is not None:
+        spent.append(seconds / max(60 * budget.minutes, 1e-9))
+    if budget.images is not None:
+        spent.append((images - first_images) / (budget.images - first_images) if images < budget.images else 1.0)
+    return max(spent)
+
+
+@contextlib.contextmanager
+def _interruptible() -> Iterator[Callable[[], bool]]:
+    """Yields a function that says whether SIGINT or SIGTERM has come; they no longer end the process by themselves."""
+    came: list[int] = []
+    previous = {number: signal.signal(number, lambda received, frame: came.append(received)) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield lambda: bool(came)
+    finally:
+        for number, handler in previous.items():
+            signal.signal(number, handler)
+
+
+def _log_to(path: Path) -> None:
+    """Messages of this package go to the run's log file and to standard output."""
+    package = logging.getLogger("backend.embedded.learned")
+    package.setLevel(logging.INFO)
+    for handler in list(package.handlers):
+        package.removeHandler(handler)
+        handler.close()
+    for handler in (logging.FileHandler(path, encoding="utf-8"), logging.StreamHandler(sys.stdout)):
+        handler.setFormatter(logging.Formatter("%(asctime)s %(message)s", "%Y-%m-%d %H:%M:%S"))
+        package.addHandler(handler)
+
+
+def _truncate_csv(path: Path, step: int) -> None:
+    """Drops the rows of steps after a checkpoint: they will come again."""
+    if path.exists():
+        head, *rows = path.read_text(encoding="utf-8").splitlines()
+        kept = [row for row in rows if int(row.split(",")[0]) <= step]
+        atomic_write_text(path, "\n".join([head, *kept]) + "\n")

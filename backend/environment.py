@@ -1,0 +1,288 @@
+"""CoGrad3D's own Python environment: where it is, what belongs in it, what state it is in, how to run things in it.
+
+Standard library only: this runs before anything else is installed, under the user's own Python or Blender's. `installation.py` makes it.
+
+An environment is a virtual environment made by `venv`, plus three files of ours in its folder: `cograd3d-environment` says that the folder
+is ours (without it nothing in there is ever deleted), `installed.json` is written last, after the verification, and names what was
+verified, and `install.log` keeps what pip said. A folder without `installed.json` is an interrupted installation.
+"""
+
+from __future__ import annotations
+
+import csv
+import enum
+import hashlib
+import json
+import os
+import re
+import subprocess
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from .errors import SetupError
+
+PACKAGE_ROOT = Path(__file__).resolve().parent.parent
+REQUIREMENTS = Path(__file__).with_name("requirements.txt")
+
+OWNER_FILE = "cograd3d-environment"
+MARKER_FILE = "installed.json"
+LOG_FILE = "install.log"
+
+# --- Where it is
+
+
+def data_folder(environ: Mapping[str, str] = os.environ) -> Path:
+    """The platform's folder for an application's data: environments, caches and default job folders go below it."""
+    if sys.platform == "win32":
+        base = Path(environ.get("LOCALAPPDATA") or Path.home() / "AppData" / "Local")
+    elif sys.platform == "darwin":
+        base = Path.home() / "Library" / "Application Support"
+    else:
+        base = Path(environ.get("XDG_DATA_HOME") or Path.home() / ".local" / "share")
+    return base / "cograd3d"
+
+
+def _location_file(environ: Mapping[str, str]) -> Path:
+    return data_folder(environ) / "location.txt"
+
+
+def default_location(environ: Mapping[str, str] = os.environ) -> Path:
+    """The environment's folder: $COGRAD3D_ENV, else the one `setup --location` was given last, else `env` in the data folder."""
+    if environ.get("COGRAD3D_ENV"):
+        return Path(environ["COGRAD3D_ENV"]).expanduser().absolute()
+    try:
+        remembered = _location_file(environ).read_text(encoding="utf-8").strip()
+    except OSError:
+        remembered = ""
+    return Path(remembered) if remembered else data_folder(environ) / "env"
+
+
+def remember_location(root: Path | None, environ: Mapping[str, str] = os.environ) -> None:
+    """Make `root` the environment that later commands find; None forgets it."""
+    file = _location_file(environ)
+    if root is None or root == data_folder(environ) / "env":
+        file.unlink(missing_ok=True)
+    else:
+        file.parent.mkdir(parents=True, exist_ok=True)
+        write_whole(file, str(root) + "\n")
+
+
+def write_whole(path: Path, text: str) -> None:
+    """Write a small file so that it is whole or absent."""
+    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    temporary.write_text(text, encoding="utf-8")
+    os.replace(temporary, path)
+
+
+# --- What belongs in it
+
+
+@dataclass(frozen=True)
+class Requirement:
+    """One pinned package of requirements.txt that applies to this system."""
+
+    name: str
+    version: str
+
+    def __str__(self) -> str:
+        return f"{self.name}=={self.version}"
+
+
+_PIN = re.compile(r"^(?P<name>[A-Za-z0-9._-]+)==(?P<version>[^\s;]+)\s*(?:;\s*sys_platform\s*==\s*\"(?P<platform>\w+)\")?$")
+
+
+def requirements(text: str | None = None) -> list[Requirement]:
+    """The pinned packages, those for other systems left out."""
+    pins = []
+    for line in (REQUIREMENTS.read_text(encoding="utf-8") if text is None else text).splitlines():
+        line = line.partition("#")[0].strip()
+        if not line:
+            continue
+        match = _PIN.match(line)
+        if match is None:
+            raise SetupError(
+                f"requirements.txt has a line that is no exact pin: {line!r}.", remedy="Restore the file from the project's repository."
+            )
+        if match["platform"] in (None, sys.platform):
+            pins.append(Requirement(normalise(match["name"]), match["version"]))
+    return pins
+
+
+def requirements_hash() -> str:
+    """Names the pinned set; an environment installed from another set is outdated."""
+    return hashlib.sha256("\n".join(map(str, requirements())).encode()).hexdigest()[:16]
+
+
+def normalise(name: str) -> str:
+    return re.sub(r"[-_.]+", "-", name).lower()
+
+
+# --- What state it is in
+
+
+class Status(enum.Enum):
+    """The states of an environment's folder."""
+
+    ABSENT = "absent"
+    READY = "ready"
+    INTERRUPTED = "interrupted"
+    OUTDATED = "outdated"
+    DAMAGED = "damaged"
+    FOREIGN = "foreign"
+
+
+@dataclass(frozen=True)
+class State:
+    """Status, one sentence about it, and the packages that are missing or damaged."""
+
+    status: Status
+    detail: str
+    packages: tuple[Requirement, ...] = field(default=())
+
+
+class Environment:
+    """A folder that is, was, or will be our environment. Reading never changes it."""
+
+    def __init__(self, root: str | os.PathLike[str] | None = None) -> None:
+        self.root = default_location() if root is None else Path(root).expanduser().absolute()
+
+    @property
+    def python(self) -> Path:
+        return self.root / "Scripts" / "python.exe" if sys.platform == "win32" else self.root / "bin" / "python"
+
+    @property
+    def marker_file(self) -> Path:
+        return self.root / MARKER_FILE
+
+    @property
+    def log_file(self) -> Path:
+        return self.root / LOG_FILE
+
+    @property
+    def site_packages(self) -> Path | None:
+        """The folder that packages are installed in; None where no virtual environment was made yet."""
+        pattern = "Lib/site-packages" if sys.platform == "win32" else "lib/python3.*/site-packages"
+        return next(iter(sorted(self.root.glob(pattern))), None)
+
+    def marker(self) -> dict[str, Any] | None:
+        """What was verified at the end of the installation; None where that never happened."""
+        try:
+            marker = json.loads(self.marker_file.read_text(encoding="utf-8"))
+        except (OSError, ValueError):
+            return None
+        return marker if isinstance(marker, dict) else None
+
+    def is_ours(self) -> bool:
+        return (self.root / OWNER_FILE).is_file()
+
+    def state(self, *, thorough: bool = False) -> State:
+        """The folder's state from its files alone, in milliseconds; `thorough` also looks at every installed file (about a second)."""
+        if not self.root.exists() or (self.root.is_dir() and not any(self.root.iterdir())):
+            return State(Status.ABSENT, f"No environment at {self.root} yet.")
+        if not self.is_ours():
+            return State(Status.FOREIGN, f"{self.root} exists and is not an environment of CoGrad3D.")
+        if not self.python.exists() or self.site_packages is None:  # follows the link: false when the Python it was made from is gone
+            status = Status.DAMAGED if self.marker_file.exists() else Status.INTERRUPTED
+            return State(status, "Its Python is missing.", tuple(requirements()))
+        missing = tuple(pin for pin in requirements() if (record := self._record(pin)) is None or (thorough and not _record_holds(record)))
+        marker = self.marker()
+        if marker is None:
+            return State(Status.INTERRUPTED, "Its installation was not completed.", missing)
+        if marker.get("requirements") != requirements_hash():
+            return State(Status.OUTDATED, "It holds another set of packages than this version needs.", missing)
+        if missing:
+            return State(Status.DAMAGED, f"Missing or damaged: {', '.join(pin.name for pin in missing)}.", missing)
+        return State(Status.READY, "Complete.")
+
+    def _record(self, pin: Requirement) -> Path | None:
+        """The list of a package's files; None where it is not installed in the pinned version (of which +cpu is a build)."""
+        for folder in self.metadata_folders().get(pin.name, ()):
+            version = folder.name.removesuffix(".dist-info").rpartition("-")[2]
+            if version.partition("+")[0] == pin.version and (folder / "RECORD").is_file():
+                return folder / "RECORD"
+        return None
+
+    def metadata_folders(self) -> dict[str, list[Path]]:
+        """The folders that describe installed packages, by the package's normalised name."""
+        found: dict[str, list[Path]] = {}
+        for folder in self.site_packages.glob("*.dist-info") if self.site_packages else ():
+            found.setdefault(normalise(folder.name.removesuffix(".dist-info").rpartition("-")[0]), []).append(folder)
+        return found
+
+
+def _record_holds(record: Path) -> bool:
+    """Whether every file that pip recorded is there with the size it had (bytecode excepted, which Python makes again)."""
+    site_packages = record.parent.parent
+    try:
+        with record.open(newline="", encoding="utf-8") as rows:
+            for path, _, size in csv.reader(rows):
+                if path.endswith(".pyc"):
+                    continue
+                found = os.stat(site_packages / path).st_size
+                if size and found != int(size):
+                    return False
+    except (OSError, ValueError):
+        return False
+    return True
+
+
+# --- Processes inside it
+
+
+_LEAKS = ("PYTHONHOME", "PYTHONPATH", "PYTHONSTARTUP", "LD_LIBRARY_PATH", "DYLD_LIBRARY_PATH", "__PYVENV_LAUNCHER__", "VIRTUAL_ENV")
+_PIP_DESTINATIONS = ("PIP_USER", "PIP_TARGET", "PIP_PREFIX", "PIP_ROOT", "PIP_REQUIRE_VIRTUALENV", "PIP_QUIET", "PIP_PROGRESS_BAR")
+
+
+def clean_environ(environ: Mapping[str, str] = os.environ) -> dict[str, str]:
+    """`environ` without what would make another Python (Blender sets some of these) load foreign modules and libraries."""
+    return {name: value for name, value in environ.items() if name not in _LEAKS} | {"PYTHONNOUSERSITE": "1", "PYTHONUTF8": "1"}
+
+
+def child_environ(environ: Mapping[str, str] = os.environ) -> dict[str, str]:
+    """The variables for `python -m backend ...` inside the environment: clean, able to import this package, with idle threads that sleep.
+
+    Without OMP_WAIT_POLICY=PASSIVE the waiting threads of torch's and numba's OpenMP pools fight for the cores: 2 ms steps became 140 ms.
+    """
+    return {"OMP_WAIT_POLICY": "PASSIVE"} | clean_environ(environ) | {"PYTHONPATH": str(PACKAGE_ROOT), "PYTHONSAFEPATH": "1"}
+
+
+def chosen_python(environ: Mapping[str, str] = os.environ) -> Path | None:
+    """$COGRAD3D_PYTHON: a Python that somebody else has equipped, used as it is instead of an environment of ours."""
+    return Path(environ["COGRAD3D_PYTHON"]).expanduser().absolute() if environ.get("COGRAD3D_PYTHON") else None
+
+
+def is_inside(environment: Environment | None = None) -> bool:
+    """Whether this process runs in the environment (or in $COGRAD3D_PYTHON) already."""
+    python = chosen_python()
+    if python is not None:
+        return python == Path(sys.executable).absolute()
+    return Path(sys.prefix).resolve() == (environment or Environment()).root.resolve()
+
+
+def run_inside(python: Path, arguments: Sequence[str]) -> int:
+    """Go on as `python -m backend.cli ARGUMENTS`: in this very process where the system can do that, else in a child."""
+    command = [str(python), "-P", "-m", "backend.cli", *arguments]
+    sys.stdout.flush()
+    sys.stderr.flush()
+    if os.name == "posix":
+        os.execve(command[0], command, child_environ())
+    process = subprocess.Popen(command, env=child_environ())
+    while True:
+        try:
+            return process.wait()
+        except KeyboardInterrupt:  # Windows sends Ctrl-C to the whole console; the child decides what it means
+            continue
+
+
+def ready_python(environment: Environment | None = None) -> Path | None:
+    """The Python to run things in; None where `install` must come first."""
+    python = chosen_python()
+    if python is not None:
+        if not python.exists():
+            raise SetupError(f"COGRAD3D_PYTHON names {python}, which does not exist.", remedy="Correct that variable, or unset it.")
+        return python
+    environment = environment or Environment()
+    return environment.python if environment.state().status is Status.READY else None

@@ -1,0 +1,1 @@
+"""Measures of results against the true objects of the built-in world."""

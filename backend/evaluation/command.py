@@ -1,0 +1,21 @@
+"""`evaluate`: what is measured about results. One subcommand a report."""
+
+from __future__ import annotations
+
+import argparse
+
+from . import results
+
+_REPORTS = {"results": (results, "generate a list of prompts and measure them against the true objects of the built-in world")}
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Options of every report."""
+    reports = parser.add_subparsers(dest="report", required=True, metavar="REPORT")
+    for name, (module, text) in _REPORTS.items():
+        module.add_arguments(reports.add_parser(name, help=text, description=text[0].upper() + text[1:] + "."))
+
+
+def run(args: argparse.Namespace) -> int:
+    """Makes the report that was asked for."""
+    return _REPORTS[args.report][0].run(args)

@@ -1,0 +1,87 @@
+"""A result against the true object of the built-in world, at views that no camera of the optimiser visited."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+
+from ..cameras import Camera, orbit_camera
+from ..embedded import world
+from ..embedded.exact_prior import DISTANCE
+from ..embedded.renderer import FOV
+from ..embedded.vocabulary import Description
+from .metrics import angle_between, janus_rate, nearest_azimuths, psnr, silhouette_iou
+
+AZIMUTHS = np.arange(24) * 15.0 + 7.5
+ELEVATIONS = np.tile([5.0, 20.0, 40.0], 8)
+RING_ELEVATION = 15.0
+TURNS = np.arange(-6.0, 7.0)
+"""Degrees: the words "front view" mean any view within 45 degrees of the front, so nothing pins the frame to the degree."""
+RESOLUTION = 128
+BACKGROUND = 0.8
+
+Renderer = Callable[[list[Camera], float], tuple[np.ndarray, np.ndarray]]
+"""Cameras and a grey background to colours [C, H, W, 3] and coverage [C, H, W]."""
+
+
+@dataclass(frozen=True)
+class TruthScore:
+    """Agreement with the true object, in the frame that the prompt's front fixes: nothing is aligned, but where said.
+
+    Attributes:
+        psnr: dB, mean over 24 views at three elevations.
+        iou: of the silhouettes, mean over the same views.
+        janus: share of the views from behind, on a ring of 24, that resemble a frontal true view most.
+        azimuth_error: degrees between a ring view's azimuth and that of the true view it resembles most, mean.
+        turn: of `TURNS`, the one about Z by which the result fits the truth best.
+        psnr_turned, iou_turned: as `psnr` and `iou`, with the result turned so.
+    """
+
+    psnr: float
+    iou: float
+    janus: float
+    azimuth_error: float
+    turn: float
+    psnr_turned: float
+    iou_turned: float
+
+
+def score(render: Renderer, description: Description) -> TruthScore:
+    """Compares renders with the true object that the description names (colour and material included)."""
+    images, coverage = _rendered(render, AZIMUTHS, ELEVATIONS)
+    ring_elevations = np.full(len(AZIMUTHS), RING_ELEVATION)
+    ring, _ = _rendered(render, AZIMUTHS, ring_elevations)
+    resembled = nearest_azimuths(ring, _true(description, AZIMUTHS, ring_elevations)[0], AZIMUTHS)
+    by_turn = {turn: _agreement(images, coverage, *_true(description, AZIMUTHS - turn, ELEVATIONS)) for turn in TURNS.tolist()}
+    best = max(by_turn, key=lambda turn: by_turn[turn][0])
+    return TruthScore(
+        psnr=by_turn[0.0][0],
+        iou=by_turn[0.0][1],
+        janus=janus_rate(AZIMUTHS, resembled),
+        azimuth_error=float(angle_between(resembled, AZIMUTHS).mean()),
+        turn=best,
+        psnr_turned=by_turn[best][0],
+        iou_turned=by_turn[best][1],
+    )
+
+
+def _rendered(render: Renderer, azimuths: np.ndarray, elevations: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    cameras = [orbit_camera(a, e, DISTANCE, FOV, RESOLUTION) for a, e in zip(azimuths, elevations, strict=True)]
+    images, coverage = render(cameras, BACKGROUND)
+    return images.clip(0, 1), coverage
+
+
+def _true(description: Description, azimuths: np.ndarray, elevations: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    distances = np.full(len(azimuths), DISTANCE)
+    images, coverage = world.true_views(description, azimuths, elevations, distances, RESOLUTION, (BACKGROUND,) * 3)
+    return images.transpose(0, 2, 3, 1), coverage
+
+
+def _agreement(images: np.ndarray, coverage: np.ndarray, true_images: np.ndarray, true_coverage: np.ndarray) -> tuple[float, float]:
+    """(mean PSNR, mean silhouette IoU) over views."""
+    return (
+        float(np.mean([psnr(a, b) for a, b in zip(images, true_images, strict=True)])),
+        float(np.mean([silhouette_iou(a, b) for a, b in zip(coverage, true_coverage, strict=True)])),
+    )

@@ -1,0 +1,221 @@
+"""How the Gaussians begin: a blob, a sphere, or an artist's blockout, as a mesh or a point cloud.
+
+A blockout is centred on its bounding box and scaled, with its proportions kept, into a ball of radius `FIT_RADIUS`. Formats whose custom is
+Y up with the front towards +Z (.glb, .obj) are turned to Z up with the front towards -Y, as Blender's importers do; .ply, .stl and .xyz are
+taken as they are.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from scipy.spatial import cKDTree
+
+from ..config import GaussiansConfig
+from ..errors import InputError
+from .model import GaussianModel
+from .splat_file import is_splat_file
+
+FIT_RADIUS = 0.9
+MESH_SUFFIXES = (".obj", ".ply", ".glb", ".stl")
+POINT_SUFFIXES = (".ply", ".xyz")
+Y_UP_SUFFIXES = (".obj", ".glb")
+GREY = 0.5
+
+_Cloud = tuple[np.ndarray, np.ndarray | None]  # points [N, 3] and their colours [N, 3] in display space, if any
+
+
+def initialize(config: GaussiansConfig, generator: torch.Generator, device: torch.device | str = "cpu") -> GaussianModel:
+    """The Gaussians that an optimisation begins with.
+
+    Args:
+        generator: on the CPU, so that a seed gives the same Gaussians on every device.
+
+    Raises:
+        InputError: the file named by `config.initial` cannot be used.
+    """
+    if config.initial == "blob":
+        directions = torch.nn.functional.normalize(torch.randn(config.count, 3, generator=generator), dim=-1)
+        means = config.radius * directions * torch.rand(config.count, 1, generator=generator) ** (1 / 3)
+        colors = None
+    elif config.initial == "sphere":
+        means = config.radius * torch.nn.functional.normalize(torch.randn(config.count, 3, generator=generator), dim=-1)
+        colors = None
+    else:
+        path = Path(config.initial).expanduser()
+        if _readable_suffix(path) == ".ply" and is_splat_file(path):
+            return _from_splats(path, config).to(device)
+        # numpy samples the surface; its seed comes from our generator.
+        rng = np.random.default_rng(int(torch.randint(2**62, (1,), generator=generator)))
+        points, point_colors = sample_file(path, config.count, rng)
+        means = torch.from_numpy(points.astype(np.float32))
+        colors = None if point_colors is None else torch.from_numpy(point_colors.astype(np.float32))
+    if colors is None:
+        colors = GREY + config.colour_noise * torch.randn(len(means), 3, generator=generator)
+    scales = torch.from_numpy(neighbour_distance(means.numpy(), default=config.max_scale))[:, None].repeat(1, 3)
+    return GaussianModel.create(means, scales, colors.clamp(0, 1), config).to(device)
+
+
+def neighbour_distance(points: np.ndarray, default: float, neighbours: int = 3) -> np.ndarray:
+    """[N] float32 mean distance to the nearest points (3DGS, section 5.1: three of them); `default` where there are none."""
+    wanted = min(neighbours, len(points) - 1)
+    if wanted == 0:
+        return np.full(len(points), default, np.float32)
+    distances, _ = cKDTree(points).query(points, k=wanted + 1)
+    return distances[:, 1:].mean(axis=1).astype(np.float32)
+
+
+def sample_file(path: Path, count: int, rng: np.random.Generator) -> _Cloud:
+    """About `count` points of a blockout, placed in the world.
+
+    Returns:
+        [N, 3] points, and their colours [N, 3] in display space, or None if the file has none. A mesh gives exactly `count` points,
+        uniformly over its area; a point cloud gives a random choice of its points or, if it has fewer, all of them and perturbed copies.
+
+    Raises:
+        InputError: the file is missing, unreadable or empty.
+    """
+    suffix = _readable_suffix(path)
+    meshes, clouds = ([], [_read_xyz(path)]) if suffix == ".xyz" else _read_geometry(path)
+    extent = np.concatenate([mesh.vertices[np.unique(mesh.faces)] for mesh in meshes] or [points for points, _ in clouds])
+    if not np.isfinite(extent).all():
+        raise _unusable(path, "it holds coordinates that are not finite")
+    centre = (extent.min(axis=0) + extent.max(axis=0)) / 2
+    radius = np.linalg.norm(extent - centre, axis=1).max()
+    if not radius > 0:
+        raise _unusable(path, "all its points coincide")
+    points, colors = _sample_surfaces(meshes, count, rng, suffix) if meshes else _sample_points(clouds, count, rng)
+    points = (points - centre) * (FIT_RADIUS / radius)
+    if suffix in Y_UP_SUFFIXES:
+        points = np.stack([points[:, 0], -points[:, 2], points[:, 1]], axis=1)
+    return points, colors
+
+
+def _unusable(path: Path, what: str) -> InputError:
+    return InputError(
+        f"{path.name} cannot be used to start from: {what}.",
+        remedy=f"Give a mesh ({' '.join(MESH_SUFFIXES)}) or a point cloud ({' '.join(POINT_SUFFIXES)}), or start from blob or sphere.",
+    )
+
+
+def _readable_suffix(path: Path) -> str:
+    """The lower-case suffix of a file that exists and has a known format."""
+    suffix = path.suffix.lower()
+    if suffix not in MESH_SUFFIXES + POINT_SUFFIXES:
+        raise _unusable(path, f"{suffix or 'a name without a suffix'} is not a known format")
+    if not path.is_file():
+        raise InputError(f"There is no file {path}.", remedy="Check the path, or start from blob or sphere.")
+    return suffix
+
+
+def _from_splats(path: Path, config: GaussiansConfig) -> GaussianModel:
+    """Gaussians of an earlier run, as they are, with the degree that the settings ask for."""
+    state = GaussianModel.load_ply(path).state_dict()
+    missing = (config.sh_degree + 1) ** 2 - 1
+    rest = state.pop("shN", torch.zeros(len(state["means"]), 0, 3))[:, :missing]
+    if missing:
+        state["shN"] = torch.cat([rest, rest.new_zeros(len(rest), missing - rest.shape[1], 3)], dim=1)
+    model = GaussianModel(state, (config.min_scale, config.max_scale))
+    model.clamp_()
+    return model
+
+
+def _read_xyz(path: Path) -> _Cloud:
+    """Lines `x y z` or `x y z r g b`; colours in 0..255 or, if none exceeds 1, in 0..1. Blank lines and # comments are skipped."""
+    try:
+        table = np.loadtxt(path, dtype=np.float64, ndmin=2)
+    except (OSError, ValueError) as error:
+        raise _unusable(path, "it is not a table of numbers") from error
+    if table.shape[0] == 0 or table.shape[1] not in (3, 6):
+        raise _unusable(path, "its lines are not `x y z` or `x y z r g b`")
+    if table.shape[1] == 3:
+        return table, None
+    colors = table[:, 3:]
+    return table[:, :3], np.clip(colors / (255 if colors.max() > 1 else 1), 0, 1)
+
+
+def _read_geometry(path: Path) -> tuple[list[Any], list[_Cloud]]:
+    """All meshes of a file with their transforms applied, and all point clouds as (points, colours)."""
+    import trimesh
+
+    try:
+        parts = trimesh.load_scene(path).dump()
+    except Exception as error:  # a parser fails on a damaged file in as many ways as there are damages
+        raise _unusable(path, f"it could not be read ({type(error).__name__})") from error
+    meshes = [part for part in parts if isinstance(part, trimesh.Trimesh) and len(part.faces) and part.area > 0]
+    clouds = []
+    for part in parts:
+        if isinstance(part, trimesh.PointCloud) and len(part.vertices):
+            colors = np.asarray(part.colors)
+            clouds.append((np.asarray(part.vertices), colors[:, :3] / 255 if len(colors) == len(part.vertices) else None))
+    if not meshes and not clouds:
+        raise _unusable(path, "it holds neither faces nor points")
+    return meshes, clouds
+
+
+def _sample_points(clouds: list[_Cloud], count: int, rng: np.random.Generator) -> _Cloud:
+    """`count` of the points; if there are fewer, all of them and copies displaced by about the distance between neighbours."""
+    points = np.concatenate([points for points, _ in clouds])
+    if any(colors is not None for _, colors in clouds):
+        colors = np.concatenate([np.full_like(part, GREY) if part_colors is None else part_colors for part, part_colors in clouds])
+    else:
+        colors = None
+    if len(points) >= count:
+        chosen = np.sort(rng.choice(len(points), count, replace=False))
+        return points[chosen], None if colors is None else colors[chosen]
+    copied = rng.integers(len(points), size=count - len(points))
+    spread = neighbour_distance(points, default=0.0)[copied, None]
+    copies = points[copied] + spread * rng.standard_normal((len(copied), 3)) / np.sqrt(3)
+    return np.concatenate([points, copies]), None if colors is None else np.concatenate([colors, colors[copied]])
+
+
+def _sample_surfaces(meshes: list[Any], count: int, rng: np.random.Generator, suffix: str) -> _Cloud:
+    """`count` points, uniform over the area of all meshes together."""
+    areas = np.array([mesh.area for mesh in meshes])
+    shares = rng.multinomial(count, areas / areas.sum())
+    points, colors = [], []
+    for mesh, share in zip(meshes, shares):
+        if share == 0:
+            continue
+        face = rng.choice(len(mesh.faces), share, p=mesh.area_faces / mesh.area_faces.sum())
+        root, b = np.sqrt(rng.random(share)), rng.random(share)
+        barycentric = np.stack([1 - root, root * (1 - b), root * b], axis=1)
+        points.append(np.einsum("nk,nkd->nd", barycentric, mesh.vertices[mesh.faces[face]]))
+        colors.append(_surface_colors(mesh, face, barycentric, linear=suffix == ".glb"))
+    if all(part is None for part in colors):
+        return np.concatenate(points), None
+    filled = [np.full_like(part, GREY) if part_colors is None else part_colors for part, part_colors in zip(points, colors)]
+    return np.concatenate(points), np.concatenate(filled)
+
+
+def _surface_colors(mesh: Any, face: np.ndarray, barycentric: np.ndarray, *, linear: bool) -> np.ndarray | None:
+    """[N, 3] display-space colours at points of a mesh, from its texture, its vertex or face colours, or its material; None if it has none.
+
+    Args:
+        linear: plain colours (not textures) are stored linear, as glTF demands.
+    """
+    visual = mesh.visual
+    if not visual.defined:
+        return None
+    if visual.kind == "texture":
+        material = visual.material
+        image = getattr(material, "baseColorTexture", None) or getattr(material, "image", None)
+        if image is not None and visual.uv is not None:
+            from trimesh.visual.color import uv_to_color
+
+            uv = np.einsum("nk,nkd->nd", barycentric, np.asarray(visual.uv)[mesh.faces[face]])
+            return uv_to_color(uv, image)[:, :3] / 255
+        colors = np.tile(np.asarray(material.main_color)[:3] / 255, (len(face), 1))
+    elif visual.kind == "face":
+        colors = np.asarray(visual.face_colors)[face, :3] / 255
+    else:
+        colors = np.einsum("nk,nkd->nd", barycentric, np.asarray(visual.vertex_colors)[mesh.faces[face], :3] / 255)
+    return _linear_to_srgb(colors) if linear else colors
+
+
+def _linear_to_srgb(colors: np.ndarray) -> np.ndarray:
+    """IEC 61966-2-1, on values in 0..1."""
+    return np.where(colors <= 0.0031308, 12.92 * colors, 1.055 * np.maximum(colors, 0.0031308) ** (1 / 2.4) - 0.055)

@@ -1,0 +1,160 @@
+"""The CPU's rasteriser: one autograd function around the numba kernels, spread over torch's number of threads.
+
+Threads are ours, not numba's: its threading layers abort or hang when two Python threads or a fork meet, and the parallel compiler
+triples the compile time. The kernels release the GIL and write to disjoint memory, so results do not depend on the number of threads.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from functools import lru_cache
+from itertools import pairwise
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from . import numba_compositing as compositing
+from . import numba_layout as layout
+from . import numba_projection as projection
+from .conventions import View
+
+_GAUSSIANS_PER_THREAD = 512
+"""Below this, handing work to another thread costs more than it saves."""
+
+
+@lru_cache(maxsize=1)
+def _pool(threads: int, process: int) -> ThreadPoolExecutor:
+    """Helpers of the calling thread; `process` is part of the key because threads do not survive a fork."""
+    return ThreadPoolExecutor(threads, thread_name_prefix="rasterize")
+
+
+def _run(kernel: Callable[..., None], shares: list[tuple[int, int]], *arguments: Any) -> None:
+    """Run a kernel on every share, the last one in the calling thread."""
+    if len(shares) > 1:
+        pool = _pool(torch.get_num_threads() - 1, os.getpid())
+        futures = [pool.submit(kernel, *share, *arguments) for share in shares[:-1]]
+        kernel(*shares[-1], *arguments)
+        for future in futures:
+            future.result()
+    elif shares:
+        kernel(*shares[0], *arguments)
+
+
+def _ranges(count: int) -> list[tuple[int, int]]:
+    """Cut `count` Gaussians into (start, stop), one range a thread."""
+    shares = max(1, min(torch.get_num_threads(), count // _GAUSSIANS_PER_THREAD))
+    edges = [count * share // shares for share in range(shares + 1)]
+    return list(pairwise(edges))
+
+
+def _strides(count: int) -> list[tuple[int, int]]:
+    """Deal `count` items out as (start, step): neighbouring tiles, which cost alike, go to different threads."""
+    threads = min(torch.get_num_threads(), count)
+    return [(thread, threads) for thread in range(threads)]
+
+
+def _array(tensor: Tensor) -> np.ndarray:
+    return tensor.detach().to(torch.float32).contiguous().numpy()
+
+
+class _Rasterize(torch.autograd.Function):
+    """(Gaussians, backgrounds) -> (renders [C, H, W, 4], alphas [C, H, W, 1]); no gradient for the cameras."""
+
+    @staticmethod
+    def forward(  # type: ignore[override]
+        ctx: Any,
+        means: Tensor,
+        quats: Tensor,
+        scales: Tensor,
+        opacities: Tensor,
+        colors: Tensor,
+        backgrounds: Tensor,
+        view: View,
+        meta: dict[str, Any],
+    ) -> tuple[Tensor, Tensor]:
+        degree = -1 if view.sh_degree is None else view.sh_degree
+        gaussians = tuple(_array(x) for x in (means, quats, scales, opacities, colors))
+        cameras = (_array(view.viewmats), _array(view.Ks), view.width, view.height, np.float32(view.eps2d))
+        count, views = len(means), len(view.viewmats)
+
+        splats = np.empty((views, count, layout.SPLAT), np.float32)
+        radii = np.empty((views, count, 2), np.int32)
+        tiles = np.empty((views, count, 4), np.int32)
+        keys = np.empty((views, count), np.uint64)
+        planes = (np.float32(view.near_plane), np.float32(view.far_plane), view.antialiased)
+        _run(projection.project, _ranges(count), *gaussians, degree, *cameras, *planes, splats, radii, tiles, keys)
+
+        keys.sort(axis=1)
+        row_offsets = np.zeros(views * count + 1, np.int64)
+        np.cumsum((tiles[..., 1] - tiles[..., 0]) * (tiles[..., 3] - tiles[..., 2]), out=row_offsets[1:])
+        columns, lines = -(-view.width // layout.TILE_WIDTH), -(-view.height // layout.TILE_HEIGHT)
+        tile_offsets = np.empty((views, columns * lines + 1), np.int64)
+        entries = np.empty(row_offsets[-1], np.int32)
+        _run(compositing.bin_splats, _strides(views), keys, tiles, row_offsets, tile_offsets, columns, entries)
+
+        renders = np.empty((views, view.height, view.width, 4), np.float32)
+        alphas = np.empty((views, view.height, view.width, 1), np.float32)
+        items = _strides(views * columns * lines)
+        _run(compositing.composite, items, splats, tile_offsets, entries, _array(backgrounds), view.expected_depth, renders, alphas)
+
+        ctx.arrays = gaussians, degree, cameras, splats, tiles, row_offsets, tile_offsets, entries, renders, alphas
+        ctx.view, ctx.meta = view, meta
+        projected = torch.from_numpy(splats)
+        meta.update(
+            means2d=projected[..., layout.MEAN_X : layout.MEAN_Y + 1],
+            conics=projected[..., layout.CONIC_A : layout.CONIC_C + 1],
+            depths=projected[..., layout.DEPTH],
+            opacities=projected[..., layout.OPACITY],
+            radii=torch.from_numpy(radii),
+        )
+        return torch.from_numpy(renders), torch.from_numpy(alphas)
+
+    @staticmethod
+    @torch.autograd.function.once_differentiable
+    def backward(ctx: Any, v_renders: Tensor, v_alphas: Tensor) -> tuple[Tensor | None, ...]:  # type: ignore[override]
+        gaussians, degree, cameras, splats, tiles, row_offsets, tile_offsets, entries, renders, alphas = ctx.arrays
+        rows = np.zeros((len(entries), layout.ROW), np.float32)
+        items = _strides(len(renders) * (tile_offsets.shape[1] - 1))
+        pixels = (ctx.view.expected_depth, renders, alphas, _array(v_renders), _array(v_alphas))
+        _run(compositing.composite_backward, items, splats, tiles, row_offsets, tile_offsets, entries, *pixels, rows)
+
+        v_gaussians = [np.zeros_like(x) for x in gaussians]
+        v_means2d = np.zeros((*splats.shape[:2], 2), np.float32)
+        count = splats.shape[1]
+        _run(
+            projection.project_backward, _ranges(count), *gaussians, degree, *cameras, ctx.view.antialiased,
+            splats, row_offsets, rows, *v_gaussians, v_means2d,
+        )  # fmt: skip
+
+        means2d, gradient = ctx.meta["means2d"], torch.from_numpy(v_means2d)
+        means2d.grad = gradient if means2d.grad is None else means2d.grad + gradient
+        v_backgrounds = None
+        if ctx.needs_input_grad[5]:
+            v_backgrounds = ((1 - torch.from_numpy(alphas)) * v_renders[..., :3]).sum((1, 2))
+        return *(torch.from_numpy(x) for x in v_gaussians), v_backgrounds, None, None
+
+
+def rasterize(
+    means: Tensor, quats: Tensor, scales: Tensor, opacities: Tensor, colors: Tensor, backgrounds: Tensor, view: View
+) -> tuple[Tensor, Tensor, dict[str, Any]]:
+    """Renders [C, H, W, 4] (red, green, blue, depth), alphas [C, H, W, 1] and meta, on the CPU in float32.
+
+    `colors` is [N, K, 3]. `meta["means2d"].grad` [C, N, 2] is filled by the backward pass, also under `torch.autograd.grad`.
+    """
+    meta: dict[str, Any] = {}
+    renders, alphas = _Rasterize.apply(means, quats, scales, opacities, colors, backgrounds, view, meta)
+    return renders, alphas, meta
+
+
+def warm_up() -> None:
+    """Compile (or load from numba's cache) every kernel, by rendering one Gaussian; about ten seconds the first time."""
+    means = torch.tensor([[0.0, 0.0, 3.0]], requires_grad=True)
+    gaussian = (means, torch.tensor([[1.0, 0.0, 0.0, 0.0]]), torch.full((1, 3), 0.1), torch.full((1,), 0.5), torch.zeros(1, 1, 3))
+    Ks = torch.tensor([[[16.0, 0.0, 8.0], [0.0, 16.0, 8.0], [0.0, 0.0, 1.0]]])
+    view = View(torch.eye(4)[None], Ks, 16, 16, 0.01, 1e10, 0.3, 0, False, True)
+    renders, alphas, _ = rasterize(*gaussian, torch.zeros(1, 3), view)
+    torch.autograd.backward((renders, alphas), (torch.ones_like(renders), torch.ones_like(alphas)))

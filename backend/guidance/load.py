@@ -1,0 +1,43 @@
+"""From the name a user gives to a prior that is ready to be asked."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import torch
+
+from ..config import PriorConfig
+from ..embedded.exact_prior import ExactPrior
+from ..errors import PriorError
+from .prior import DiffusionPrior
+
+LEARNED_WEIGHTS = Path(__file__).parent.parent / "embedded" / "weights"
+"""Where the learned built-in prior, an ordinary pipeline folder, lies once it is good enough to ship."""
+
+
+def load_prior(
+    config: PriorConfig,
+    device: torch.device,
+    *,
+    seed: int,
+    progress: Callable[[str], None] = lambda message: None,
+) -> DiffusionPrior:
+    """Loads what `config.name` names: builtin (the exact prior), builtin:exact, builtin:learned, a folder, a file or a hub id.
+
+    Raises:
+        PriorError: when it cannot be found, read or used.
+    """
+    if config.name in ("builtin", "builtin:exact"):
+        return ExactPrior(reliability=config.reliability, seed=seed, views=config.views, progress=progress)
+    from .diffusers_prior import load_diffusers_prior
+
+    source = config.name
+    if source == "builtin:learned":
+        if not LEARNED_WEIGHTS.is_dir():
+            raise PriorError(
+                "The learned built-in prior is not part of this version.",
+                remedy="Use builtin:exact, or train it with `python3 -m backend train-prior` and name the exported folder.",
+            )
+        source = str(LEARNED_WEIGHTS)
+    return load_diffusers_prior(source, device=device, dtype=config.dtype, allow_download=config.allow_download, progress=progress)

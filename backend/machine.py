@@ -1,0 +1,138 @@
+"""What this computer has: memory, disk, graphics card. Standard library only, and nothing here raises for want of a tool."""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import platform
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+GIB = 1024**3
+
+
+def nvidia_gpus() -> list[str]:
+    """Names of the NVIDIA GPUs whose driver works, as the driver's own tool lists them; empty where there is none."""
+    tool = shutil.which("nvidia-smi")
+    if tool is not None:
+        try:
+            answer = subprocess.run(
+                [tool, "-L"], stdin=subprocess.DEVNULL, capture_output=True, text=True, errors="replace", timeout=20, check=False
+            )
+        except (OSError, subprocess.TimeoutExpired):
+            answer = None
+        if answer is not None and answer.returncode == 0:
+            return [line.strip() for line in answer.stdout.splitlines() if line.startswith("GPU ")]
+    folder = Path("/proc/driver/nvidia/gpus")  # containers may have the driver and not the tool
+    return sorted(f"GPU at {entry.name}" for entry in folder.iterdir()) if folder.is_dir() else []
+
+
+def _meminfo(key: str) -> int | None:
+    """Bytes of one line of Linux's /proc/meminfo."""
+    try:
+        for line in Path("/proc/meminfo").read_text(encoding="ascii", errors="replace").splitlines():
+            name, _, value = line.partition(":")
+            if name == key:
+                return int(value.split()[0]) * 1024
+    except (OSError, ValueError, IndexError):
+        pass
+    return None
+
+
+def _cgroup_available() -> int | None:
+    """Bytes that a container's memory limit (cgroup version 2 or 1) leaves to this process; None where there is no limit."""
+    for limit, usage in (
+        ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory.current"),
+        ("/sys/fs/cgroup/memory/memory.limit_in_bytes", "/sys/fs/cgroup/memory/memory.usage_in_bytes"),
+    ):
+        try:
+            return max(0, int(Path(limit).read_text()) - int(Path(usage).read_text()))
+        except (OSError, ValueError):  # "max" means no limit
+            continue
+    return None
+
+
+class _MemoryStatus(ctypes.Structure):
+    """Windows' MEMORYSTATUSEX."""
+
+    _fields_ = [
+        ("dwLength", ctypes.c_ulong),
+        ("dwMemoryLoad", ctypes.c_ulong),
+        ("ullTotalPhys", ctypes.c_ulonglong),
+        ("ullAvailPhys", ctypes.c_ulonglong),
+        ("ullTotalPageFile", ctypes.c_ulonglong),
+        ("ullAvailPageFile", ctypes.c_ulonglong),
+        ("ullTotalVirtual", ctypes.c_ulonglong),
+        ("ullAvailVirtual", ctypes.c_ulonglong),
+        ("ullAvailExtendedVirtual", ctypes.c_ulonglong),
+    ]
+
+
+def _windows_memory() -> tuple[int, int] | None:
+    """(total, available) bytes of physical memory on Windows."""
+    status = _MemoryStatus(dwLength=ctypes.sizeof(_MemoryStatus))
+    if not ctypes.windll.kernel32.GlobalMemoryStatusEx(ctypes.byref(status)):  # type: ignore[attr-defined,unused-ignore]
+        return None
+    return status.ullTotalPhys, status.ullAvailPhys
+
+
+def _total_memory() -> int | None:
+    try:
+        return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    except (ValueError, OSError, AttributeError):
+        return None
+
+
+def _mac_available() -> int | None:
+    """Bytes that macOS could hand out at once: free, inactive, speculative and purgeable pages of `vm_stat`."""
+    try:
+        answer = subprocess.run(["/usr/bin/vm_stat"], stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=10, check=True)
+        pages = {
+            name.strip(): int(value.strip(" ."))
+            for name, _, value in (line.partition(":") for line in answer.stdout.splitlines()[1:])
+            if value.strip(" .").isdigit()
+        }
+        return os.sysconf("SC_PAGE_SIZE") * sum(pages.get(f"Pages {kind}", 0) for kind in ("free", "inactive", "speculative", "purgeable"))
+    except (OSError, subprocess.SubprocessError, ValueError):
+        return None
+
+
+def memory() -> tuple[int | None, int | None]:
+    """(total, available) bytes of memory for this process, container limits counted; None for what cannot be told."""
+    if sys.platform == "win32":
+        return _windows_memory() or (None, None)
+    if sys.platform == "darwin":
+        return _total_memory(), _mac_available()
+    available, limit = _meminfo("MemAvailable"), _cgroup_available()
+    known = [value for value in (available, limit) if value is not None]
+    return _meminfo("MemTotal") or _total_memory(), min(known) if known else None
+
+
+def existing_parent(path: Path) -> Path:
+    """The path itself or the nearest folder above it that exists."""
+    path = Path(os.path.abspath(path))
+    while not path.exists() and path != path.parent:
+        path = path.parent
+    return path
+
+
+def free_disk(path: Path) -> int:
+    """Free bytes on the disk on which `path` is, or will be."""
+    return shutil.disk_usage(existing_parent(path)).free
+
+
+def cores() -> int:
+    """Processor cores this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def describe() -> str:
+    """System, version and processor, for people."""
+    return f"{platform.system()} {platform.release()}, {platform.machine()}, {cores()} cores"
+
+
+def format_bytes(count: float) -> str:
+    """`383945509` -> `384 MB`; decimal units, as download sizes are given elsewhere."""
+    return f"{count / 1e9:.1f} GB" if count >= 1e9 else f"{count / 1e6:.0f} MB"

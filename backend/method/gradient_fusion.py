@@ -1,0 +1,302 @@
+"""Hybrid orthogonal gradient fusion (paper, section 3.4, eq. 10).
+
+The gradient of one view is joined by what its neighbours' last gradients say in the directions it leaves free::
+
+    fusion = GradientFusion(grid, config.gradient_fusion, num_train_timesteps, device)
+    result = fusion.fuse(region, t, iteration, main, active=progress >= config.gradient_fusion.start)
+    ...                                                   # the optimiser steps with result.gradients
+    fusion.record(region, t, iteration, main)             # the unfused gradient goes to the history
+    fusion.remap(rows, factor)                            # whenever Gaussians were duplicated, split or pruned
+
+`gradients` are dicts from the name of a parameter group to a tensor [rows, ...], one row per Gaussian.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from ..config import FusionConfig
+from ..errors import ResourceError
+from .view_grid import ViewGrid
+
+_TINY = torch.finfo(torch.float32).tiny
+
+STORAGE_DTYPES = {"float16": torch.float16, "bfloat16": torch.bfloat16, "float32": torch.float32}
+
+
+@dataclass(frozen=True)
+class FusionResult:
+    """What `fuse` returns.
+
+    Attributes:
+        gradients: the fused gradients, shaped as the main ones (the very same tensors where nothing was fused).
+        neighbours: a dict for each neighbour used: `region`, `weight` (w_ij; they sum to 1), `t` and `age` (iterations) of its
+            stored gradient, `cosine` {group: cosine between the stored and the main gradient}.
+        norm_main: {group: norm of the main gradient}.
+        norm_projected: {group: norm of the sum of projected gradients as it was added, that is, after the cap}.
+        norm_uncapped: the same before the cap.
+        norm_fused: {group: norm of the fused gradient}.
+    """
+
+    gradients: dict[str, Tensor]
+    neighbours: list[dict[str, Any]]
+    norm_main: dict[str, float]
+    norm_projected: dict[str, float]
+    norm_uncapped: dict[str, float]
+    norm_fused: dict[str, float]
+
+
+@dataclass
+class _Entry:
+    """When a region's stored gradient was taken."""
+
+    t: int
+    iteration: int
+
+
+@dataclass
+class _History:
+    """One group's stored gradients: values scaled to -1..1 by each region's largest magnitude.
+
+    Distillation gradients are often near 1e-6 and span many orders of magnitude between timesteps, while float16 is accurate
+    only between 6e-5 and 65504. The scale, kept in float32, takes the magnitude out.
+    """
+
+    values: Tensor  # [N, rows, width], the storage type
+    scales: Tensor  # [N], float32
+    shape: tuple[int, ...]  # of one row
+
+
+class GradientFusion:
+    """Fuses a region's gradient with its neighbours' history.
+
+    With w_ij proportional to exp(-theta^2 / 2 sigma^2) exp(-|t - t_j| / time scale) exp(-age / age scale), normalised over
+    the neighbours whose stored gradient was taken at a similar timestep, eq. 10 is linear in the auxiliary gradients, so that
+
+        sum_j g_proj_j = a - <a, g> / <g, g> g        with a = sum_j w_ij g_j.
+
+    Inner products are taken per parameter group, or over all of them (`projection = "global"`, the literal form); the norm of
+    the sum is bounded by `cap` times the main gradient's in the same sense. In place of eq. 10's epsilon, a zero gradient
+    has no direction to project out and, under a finite cap, is left alone.
+
+    Args:
+        grid: the regions, their neighbours and angles.
+        config: the settings.
+        num_train_timesteps: T, which turns the settings' fractions into timesteps.
+        device: of the parameters; the history is kept there or, with `history_device = "cpu"`, in main memory.
+    """
+
+    def __init__(self, grid: ViewGrid, config: FusionConfig, num_train_timesteps: int, device: torch.device | str) -> None:
+        self.config = config
+        self._grid = grid
+        self._steps = num_train_timesteps
+        self._device = torch.device(device)
+        self._history_device = torch.device("cpu") if config.history_device == "cpu" else self._device
+        self._dtype = STORAGE_DTYPES[config.storage]
+        self._entries: dict[int, _Entry] = {}
+        self._history: dict[str, _History] = {}
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes the history holds now."""
+        return sum(h.values.nbytes + h.scales.nbytes for h in self._history.values())
+
+    def required_bytes(self, numbers: int) -> int:
+        """Bytes of a full history of `numbers` values a region (Gaussians times numbers per Gaussian)."""
+        return len(self._grid) * numbers * self._dtype.itemsize
+
+    def check_memory(self, numbers: int) -> None:
+        """Raises ResourceError if a history of `numbers` values a region would exceed the limit. Nothing if disabled."""
+        needed, limit = self.required_bytes(numbers) / 2**30, self.config.memory_limit_gib
+        if self.config.enabled and needed > limit:
+            raise ResourceError(
+                f"The gradient history of {len(self._grid)} regions would take {needed:.2f} GiB, more than the limit of {limit:g} GiB.",
+                remedy="Raise gradient_fusion.memory_limit_gib (with gradient_fusion.history_device = cpu if the GPU is full), "
+                "lower densification.max_count or gaussians.sh_degree, or use fewer regions.",
+            )
+
+    # One iteration
+
+    @torch.no_grad()
+    def fuse(self, region: int, t: int, iteration: int, gradients: dict[str, Tensor], *, active: bool = True) -> FusionResult:
+        """The gradients to step with, for a step in `region` at timestep `t`.
+
+        The main gradients themselves where fusion is off, not `active` yet, or no neighbour has a gradient at a similar timestep.
+
+        Raises:
+            ValueError: if the gradients' groups or shapes are not those of the history (a missed `remap`).
+        """
+        used = self._similar_neighbours(region, t) if active and self.config.enabled else []
+        if not used:
+            norms = torch.stack([torch.linalg.vector_norm(g, dtype=torch.float32) for g in gradients.values()]).tolist()
+            norm_main = dict(zip(gradients, norms, strict=True))
+            return FusionResult(gradients, [], norm_main, dict.fromkeys(gradients, 0.0), dict.fromkeys(gradients, 0.0), dict(norm_main))
+        self._check_shapes(gradients)
+        weights = self._weights(region, t, iteration, used)
+        return self._project(gradients, used, weights, iteration)
+
+    @torch.no_grad()
+    def record(self, region: int, t: int, iteration: int, gradients: dict[str, Tensor]) -> None:
+        """Stores the unfused gradients of a step in `region`, replacing the region's last ones. Nothing if disabled.
+
+        Raises:
+            ResourceError: if the history would exceed the memory limit.
+            ValueError: if the gradients' groups or shapes are not those of the history (a missed `remap`).
+        """
+        if not self.config.enabled:
+            return
+        if not self._history:
+            self._allocate(gradients)
+        self._check_shapes(gradients)
+        for name, gradient in gradients.items():
+            history = self._history[name]
+            rows = gradient.detach().reshape(len(gradient), -1).float()
+            scale = rows.abs().amax() if rows.numel() else rows.new_zeros(())
+            history.scales[region] = scale
+            history.values[region] = rows / scale.clamp(min=_TINY)
+        self._entries[region] = _Entry(int(t), int(iteration))
+
+    # Changes of the Gaussians
+
+    @torch.no_grad()
+    def remap(self, rows: Tensor, factor: Tensor) -> None:
+        """Follows a densification: new row n takes `factor[n]` times old row `rows[n]`.
+
+        A kept Gaussian has factor 1, a duplicate 1/2, a split's child 0; a pruned one does not occur.
+
+        Args:
+            rows: [N_new] int64 indices into the old rows.
+            factor: [N_new].
+
+        Raises:
+            ResourceError: if the larger history would exceed the memory limit.
+        """
+        if not self._history:
+            return
+        self.check_memory(len(rows) * sum(h.values.shape[2] for h in self._history.values()))
+        rows = rows.to(self._history_device)
+        factor = factor.to(self._history_device, self._dtype)[None, :, None]
+        for history in self._history.values():
+            history.values = history.values.index_select(1, rows).mul_(factor)
+
+    @torch.no_grad()
+    def clear_group(self, name: str) -> None:
+        """Forgets one group's gradients in every region: after an opacity reset the old ones mean nothing."""
+        if name in self._history:
+            self._history[name].values.zero_()
+            self._history[name].scales.zero_()
+
+    # State
+
+    def state_dict(self) -> dict[str, Any]:
+        """Everything that later fusions depend on: nested dicts of tensors and JSON-able values."""
+        return {
+            "entries": [{"region": region, "t": e.t, "iteration": e.iteration} for region, e in sorted(self._entries.items())],
+            "history": {name: {"values": h.values, "scales": h.scales, "shape": list(h.shape)} for name, h in self._history.items()},
+        }
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Continues exactly where `state_dict` was taken. ValueError if that history had another number of regions."""
+        regions = {len(h["values"]) for h in state["history"].values()}
+        if regions - {len(self._grid)}:
+            raise ValueError(f"the saved history has {regions.pop()} regions, this grid {len(self._grid)}")
+        self._history = {
+            name: _History(
+                h["values"].to(self._history_device, self._dtype, copy=True),
+                h["scales"].to(self._history_device, copy=True),
+                tuple(h["shape"]),
+            )
+            for name, h in state["history"].items()
+        }
+        self._entries = {e["region"]: _Entry(e["t"], e["iteration"]) for e in state["entries"]}
+
+    # Internals
+
+    def _similar_neighbours(self, region: int, t: int) -> list[int]:
+        """Neighbours with a stored gradient whose timestep is at most `time_window` away."""
+        window = self.config.time_window * self._steps
+        return [j for j in self._grid.neighbours(region).tolist() if j in self._entries and abs(t - self._entries[j].t) <= window]
+
+    def _weights(self, region: int, t: int, iteration: int, used: list[int]) -> np.ndarray:
+        """[k] w_ij, summing to 1."""
+        c = self.config
+        angle = self._grid.angles[region, used]
+        lag = np.array([abs(t - self._entries[j].t) for j in used])
+        age = np.array([iteration - self._entries[j].iteration for j in used])
+        log_weight = -(angle**2) / (2 * c.angle_scale**2) - lag / (c.time_scale * self._steps) - age / (c.age_scale * len(self._grid))
+        weight = np.exp(log_weight - log_weight.max())
+        return weight / weight.sum()
+
+    def _project(self, gradients: dict[str, Tensor], used: list[int], weights: np.ndarray, iteration: int) -> FusionResult:
+        """Eq. 10 for all neighbours at once. Nothing leaves the device until the numbers to report are read, together, at the end."""
+        index = torch.tensor(used, device=self._history_device)
+        w = torch.tensor(weights, dtype=torch.float32, device=self._device)
+        main = [g.detach().reshape(-1).float() for g in gradients.values()]
+        # In units of the largest magnitude, squares of gradients near 1e-20 do not vanish; a zero gradient stays zero.
+        peaks = torch.stack([g.abs().amax() if g.numel() else g.new_zeros(()) for g in main]).clamp(min=_TINY)
+        if self.config.projection == "global":
+            peaks = peaks.amax().expand_as(peaks)
+        units = [g / peak for g, peak in zip(main, peaks, strict=True)]
+
+        auxiliary, inner, norms = [], [], []
+        for name, unit, peak in zip(gradients, units, peaks, strict=True):
+            values, scales = self._stored(name, index)
+            auxiliary.append((w * (scales / peak)) @ values)
+            inner.append(values @ unit)
+            norms.append(torch.linalg.vector_norm(values, dim=1))
+
+        squares = self._over_projection([u @ u for u in units])
+        projected = auxiliary
+        for _ in range(2):  # the second pass removes what rounding left of the first
+            coefficients = self._over_projection([p @ u for p, u in zip(projected, units, strict=True)]) / squares.clamp(min=_TINY)
+            projected = [torch.addcmul(p, u, c, value=-1) for p, u, c in zip(projected, units, coefficients, strict=True)]
+        uncapped = torch.stack([torch.linalg.vector_norm(p) for p in projected])
+        shrink = torch.ones_like(uncapped)
+        if math.isfinite(self.config.cap):
+            length = self._over_projection(list(uncapped.square())).sqrt()
+            shrink = (self.config.cap * squares.sqrt() / length.clamp(min=_TINY)).clamp(max=1)
+        flat = [torch.addcmul(g, p, s) for g, p, s in zip(main, projected, shrink * peaks, strict=True)]
+        fused = {name: f.view_as(g).to(g.dtype) for (name, g), f in zip(gradients.items(), flat, strict=True)}
+
+        norm_main = torch.stack([torch.linalg.vector_norm(u) for u in units])
+        cosines = torch.stack(inner) / (torch.stack(norms) * norm_main[:, None]).clamp(min=_TINY)  # [groups, k]
+        norm_fused = torch.stack([torch.linalg.vector_norm(f) for f in flat])
+        lengths = torch.stack([norm_main * peaks, uncapped * shrink * peaks, uncapped * peaks, norm_fused])
+        report = torch.cat([lengths, cosines.T]).tolist()  # [4 + k, groups]
+        by_group = [dict(zip(gradients, row, strict=True)) for row in report]
+        neighbours = [
+            {"region": j, "weight": float(weight), "t": self._entries[j].t, "age": iteration - self._entries[j].iteration, "cosine": cosine}
+            for j, weight, cosine in zip(used, weights, by_group[4:], strict=True)
+        ]
+        return FusionResult(fused, neighbours, *by_group[:4])
+
+    def _stored(self, name: str, index: Tensor) -> tuple[Tensor, Tensor]:
+        """([k, P] scaled values, [k] scales) of one group, float32, on the parameters' device."""
+        history = self._history[name]
+        values = history.values.index_select(0, index).to(self._device).float()
+        return values.reshape(len(index), -1), history.scales.index_select(0, index).to(self._device)
+
+    def _over_projection(self, per_group: list[Tensor]) -> Tensor:
+        """[groups] the scalars as they are, or each replaced by their sum where all groups are projected as one vector."""
+        stacked = torch.stack(per_group)
+        return stacked.sum().expand_as(stacked) if self.config.projection == "global" else stacked
+
+    def _allocate(self, gradients: dict[str, Tensor]) -> None:
+        self.check_memory(sum(g.numel() for g in gradients.values()))
+        n = len(self._grid)
+        for name, g in gradients.items():
+            shape = (n, len(g), math.prod(g.shape[1:]))
+            values = torch.zeros(shape, dtype=self._dtype, device=self._history_device)
+            self._history[name] = _History(values, torch.zeros(n, device=self._history_device), tuple(g.shape[1:]))
+
+    def _check_shapes(self, gradients: dict[str, Tensor]) -> None:
+        expected = {name: (h.values.shape[1], *h.shape) for name, h in self._history.items()}
+        given = {name: tuple(g.shape) for name, g in gradients.items()}
+        if given != expected:
+            raise ValueError(f"the gradients have shapes {given}, the history {expected}; remap() keeps them together")

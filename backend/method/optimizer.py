@@ -1,0 +1,246 @@
+"""Figure 2: the loop that distils a frozen 2D prior into 3D Gaussians.
+
+`Distillation.step` is the paper's iteration, line by line. Everything it needs is made in the constructor and every
+part with a memory is checkpointed by `state_dict`, so a resumed run on the CPU repeats an uninterrupted one exactly.
+"""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from ..cameras import Camera, orbit_camera
+from ..config import GenerationConfig, OptimizerConfig
+from ..gaussians.densify import Densifier
+from ..gaussians.model import GaussianModel
+from ..guidance.prior import DiffusionPrior
+from ..guidance.prompts import ViewPrompts
+from ..guidance.rules import make_rule
+from .gradient_fusion import GradientFusion
+from .region_sampling import RegionSampler
+from .timestep_sampling import TimestepSampler
+from .view_grid import ViewGrid
+
+BACKDROP_TINT = 0.02
+"""Standard deviation of a background's colour in each channel, on top of its grey level's."""
+
+
+@dataclass(frozen=True)
+class Views:
+    """Cameras sampled inside one region.
+
+    Attributes:
+        azimuths, elevations, distances: [V] degrees and world units.
+        viewmats, Ks: [V, 4, 4] and [V, 3, 3] float32 on the model's device.
+        resolution: pixels along an edge.
+        background: [V, 3] plain colours.
+    """
+
+    azimuths: np.ndarray
+    elevations: np.ndarray
+    distances: np.ndarray
+    viewmats: Tensor
+    Ks: Tensor
+    resolution: int
+    background: Tensor
+
+
+class Distillation:
+    """One run of the method on one prompt.
+
+    Args:
+        config: the settings, with nothing left to the prior's recommendation but what may be.
+        prior: the frozen diffusion model.
+        model: the Gaussians to optimise; changed in place.
+
+    Raises:
+        ResourceError: the history of gradients could outgrow its memory limit.
+    """
+
+    def __init__(
+        self, config: GenerationConfig, prior: DiffusionPrior, model: GaussianModel, prompt: str, negative_prompt: str = ""
+    ) -> None:
+        self.config, self.prior, self.model = config, prior, model
+        self.iteration = 0
+        seeds = np.random.SeedSequence(config.run.seed).spawn(5)
+        self.rng = np.random.default_rng(seeds[0])
+        self.noise = torch.Generator(prior.device).manual_seed(int(seeds[1].generate_state(1)[0]))
+        self.grid = ViewGrid.from_config(config.grid, prior.recommended.distance)
+        self.fov = config.grid.fov or prior.recommended.fov
+        self.regions = RegionSampler(self.grid, config.region_sampling, np.random.default_rng(seeds[2]))
+        self.timesteps = TimestepSampler(
+            self.grid, config.timestep_sampling, prior.alphas_cumprod.double().cpu().numpy(), np.random.default_rng(seeds[3])
+        )
+        self.fusion = GradientFusion(self.grid, config.gradient_fusion, prior.num_train_timesteps, model.device)
+        numbers = sum(parameter[0].numel() for parameter in model.params.values())
+        self.fusion.check_memory(max(len(model), config.densification.max_count if config.densification.enabled else 0) * numbers)
+        self.prompts = ViewPrompts(prior, prompt, negative_prompt, enabled=config.guidance.view_prompts)
+        self.rule = make_rule(prior, config.guidance)
+        self.optimizers = make_optimizers(model, config.optimizer)
+        self.densifier = Densifier(
+            config.densification, config.optimizer.iterations, torch.Generator().manual_seed(int(seeds[4].generate_state(1)[0]))
+        )
+
+    @property
+    def progress(self) -> float:
+        """prog: the share of the iterations that is done."""
+        return self.iteration / self.config.optimizer.iterations
+
+    def step(self) -> dict[str, Any]:
+        """One iteration; returns its line of `trace.jsonl`."""
+        fusing = self.progress >= self.config.gradient_fusion.start and self.regions.warmed_up
+        choice = self.regions.draw()  # 3.2, eqs. 6 and 7
+        region = choice.region
+        views = self.sample_views(region)
+        drawn = self.timesteps.sample(region, self.progress)  # 3.3, eq. 8
+        main, loss = self.main_gradient(views, drawn.t)  # eqs. 5 and 9
+        fused = self.fusion.fuse(region, drawn.t, self.iteration, main, active=fusing)  # 3.4, eq. 10
+        self.descend(fused.gradients)
+        self.fusion.record(region, drawn.t, self.iteration, main)  # the unfused gradient
+        normalised = self.regions.record(region, loss, drawn.t / self.prior.num_train_timesteps)
+        self.timesteps.record(region, normalised)
+        line = {
+            "iteration": self.iteration,
+            "region": region,
+            "azimuth": float(views.azimuths[0]),
+            "elevation": float(views.elevations[0]),
+            "distance": float(views.distances[0]),
+            "loss": loss,
+            "loss_normalised": normalised,
+            "indicator": choice.indicator.tolist(),
+            "probability": choice.probability.tolist(),
+            "weight": choice.weight.tolist(),
+            **asdict(drawn),
+            "neighbours": fused.neighbours,
+            "norm_main": fused.norm_main,
+            "norm_projected": fused.norm_projected,
+            "norm_fused": fused.norm_fused,
+            "gaussians": len(self.model),
+        }
+        self.refine_gaussians()
+        self.iteration += 1
+        return line
+
+    def sample_views(self, region: int) -> Views:
+        """Cameras spread evenly over the region, each in front of its own plain background."""
+        count, resolution = self.config.optimizer.views, self.resolution
+        azimuths, elevations, distances = self.grid.sample(region, self.rng, count).T
+        cameras = [orbit_camera(a, e, d, self.fov, resolution) for a, e, d in zip(azimuths, elevations, distances, strict=True)]
+        backdrops = np.array(self.prior.recommended.backdrops)
+        level, deviation = backdrops[self.rng.integers(len(backdrops), size=count)].T
+        colour = self.rng.normal(level, deviation)[:, None] + self.rng.normal(0, BACKDROP_TINT, (count, 3))
+        background = torch.from_numpy(colour.clip(0, 1).astype(np.float32)).to(self.model.device)
+        return Views(azimuths, elevations, distances, *stack_cameras(cameras, self.model.device), resolution, background)
+
+    @property
+    def resolution(self) -> int:
+        """The render size at this point of the run, in pixels."""
+        steps = self.config.optimizer.resolution_steps or ((0.0, self.prior.recommended.resolutions[-1]),)
+        return [pixels for progress, pixels in steps if progress <= self.progress][-1]
+
+    def main_gradient(self, views: Views, t: int) -> tuple[dict[str, Tensor], float]:
+        """g_main per parameter group, and the raw loss, for one region's views at one timestep."""
+        rendered = self.model.render(
+            views.viewmats, views.Ks, views.resolution, views.resolution, views.background, implementation=self.config.run.rasterizer
+        )
+        z = self.prior.encode_images(rendered.rgb.permute(0, 3, 1, 2).to(self.prior.device))
+        guidance = self.rule(
+            z.detach(),
+            torch.full((len(z),), t, device=z.device),
+            self.prompts.positive(views.azimuths.tolist(), views.elevations.tolist()),
+            self.prompts.negative(len(z)),
+            self.noise,
+        )
+        objective = (z * guidance.gradient).sum() + self.regulariser(rendered.alpha).to(z.device)
+        gradients = torch.autograd.grad(objective, list(self.model.params.values()))
+        self.densifier.accumulate(rendered.meta)
+        return dict(zip(self.model.params, gradients, strict=True)), guidance.loss.mean().item()
+
+    def regulariser(self, alpha: Tensor) -> Tensor:
+        """Penalties on the coverage [V, H, W, 1] that a 2D prior cannot make: a fog of one colour looks to it like a plain background."""
+        settings = self.config.optimizer
+        sparsity = settings.sparsity * max(0.0, 1 - self.progress / settings.sparsity_end)
+        return (sparsity * alpha + settings.opacity_entropy * alpha * (1 - alpha)).sum() / len(alpha)
+
+    def descend(self, gradients: dict[str, Tensor]) -> None:
+        """One Adam step along the given gradients."""
+        settings = self.config.optimizer
+        self.optimizers["means"].param_groups[0]["lr"] = settings.lr_means * settings.lr_end**self.progress
+        for name, parameter in self.model.params.items():
+            parameter.grad = gradients[name]
+            self.optimizers[name].step()
+            parameter.grad = None
+        self.model.clamp_()
+
+    def refine_gaussians(self) -> None:
+        """Grows and prunes the Gaussians where due; the history of gradients follows every change."""
+        remap = self.densifier.step(self.iteration, self.model, self.optimizers)
+        if remap is not None:
+            self.fusion.remap(remap.rows, remap.factor)
+            if remap.opacities_reset:
+                self.fusion.clear_group("opacities")
+
+    def state_dict(self) -> dict[str, Any]:
+        """All that the next step depends on."""
+        return {
+            "iteration": self.iteration,
+            "rng": self.rng.bit_generator.state,
+            "noise": self.noise.get_state(),
+            "model": self.model.state_dict(),
+            "optimizers": {name: _adam_state(optimizer) for name, optimizer in self.optimizers.items()},
+            **{name: getattr(self, name).state_dict() for name in self._PARTS},
+        }
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Goes on where `state_dict` was taken."""
+        self.iteration = state["iteration"]
+        self.rng.bit_generator.state = state["rng"]
+        self.noise.set_state(state["noise"])
+        self.model.load_state_dict(state["model"])
+        self.optimizers = make_optimizers(self.model, self.config.optimizer)
+        for name, optimizer in self.optimizers.items():
+            _load_adam_state(optimizer, state["optimizers"][name])
+        for name in self._PARTS:
+            getattr(self, name).load_state_dict(state[name])
+
+    _PARTS = ("prior", "regions", "timesteps", "fusion", "densifier")
+
+
+def make_optimizers(model: GaussianModel, settings: OptimizerConfig) -> dict[str, torch.optim.Optimizer]:
+    """One Adam a parameter group, as gsplat's strategy operations want them."""
+    return {
+        name: torch.optim.Adam([{"params": parameter, "name": name}], lr=getattr(settings, f"lr_{name}"), betas=settings.betas, eps=1e-15)
+        for name, parameter in model.params.items()
+    }
+
+
+def stack_cameras(cameras: list[Camera], device: torch.device) -> tuple[Tensor, Tensor]:
+    """viewmats [C, 4, 4] and Ks [C, 3, 3], float32."""
+    viewmats = torch.from_numpy(np.stack([camera.viewmat for camera in cameras]).astype(np.float32)).to(device)
+    Ks = torch.from_numpy(np.stack([camera.K for camera in cameras]).astype(np.float32)).to(device)
+    return viewmats, Ks
+
+
+@torch.no_grad()
+def render_cameras(
+    model: GaussianModel, cameras: list[Camera], background: float | tuple[float, float, float] = 1.0
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Colour [C, H, W, 3], coverage [C, H, W, 1] and expected depth [C, H, W, 1] from cameras of one size; no gradient."""
+    viewmats, Ks = stack_cameras(cameras, model.device)
+    colour = torch.as_tensor(background, dtype=torch.float32, device=model.device).expand(len(cameras), 3)
+    rendered = model.render(viewmats, Ks, cameras[0].width, cameras[0].height, colour)
+    return rendered.rgb, rendered.alpha, rendered.depth
+
+
+def _adam_state(optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
+    """The moments of an optimiser with one parameter; empty before its first step."""
+    return dict(optimizer.state.get(optimizer.param_groups[0]["params"][0], {}))
+
+
+def _load_adam_state(optimizer: torch.optim.Optimizer, state: dict[str, Tensor]) -> None:
+    if state:
+        optimizer.state[optimizer.param_groups[0]["params"][0]] = dict(state)

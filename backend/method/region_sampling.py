@@ -1,0 +1,229 @@
+"""Adaptive region sampling (paper, section 3.2, eqs. 6 and 7).
+
+In a loop::
+
+    sampler = RegionSampler(grid, config.region_sampling, np.random.default_rng(seed))
+    for iteration in range(iterations):
+        region = sampler.draw().region
+        ...                                              # render, guide, measure the loss at timestep t
+        loss_normalised = sampler.record(region, loss, t / num_train_timesteps)
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from ..config import RegionSamplingConfig
+from . import sampler_state
+from .view_grid import ViewGrid
+
+EPSILON = 1e-12
+"""eps_stab of eq. 6; far below any loss, normalised or raw."""
+
+LEVEL_RANGE = (0.5, 2.0)
+"""Bounds of the `level` indicator: a region counts as at most twice as far from done as the average."""
+
+LOSS_MEAN_WINDOW = 100
+"""Length of the running mean that normalises a timestep bin's losses, so that it follows a falling loss."""
+
+DEFAULT_TEMPERATURE = {"ratio": 0.1, "literal": 0.1, "level": 0.5}
+
+
+@dataclass(frozen=True)
+class RegionDraw:
+    """One draw and what it was drawn from; the arrays are [N] float64.
+
+    Attributes:
+        region: the region drawn.
+        indicator: r of eq. 6.
+        probability: the distribution used, after warm-up, floor and user weights.
+        weight: the user's factors.
+    """
+
+    region: int
+    indicator: np.ndarray
+    probability: np.ndarray
+    weight: np.ndarray
+
+
+class RegionSampler:
+    """Draws regions in proportion to how far their loss says they still have to go.
+
+    - Warm-up: while a region has fewer than `warmup_passes` losses, regions are drawn in round-robin passes, each pass in a
+      fresh random order (uniformly among the regions the pass has not visited yet). A region frozen by the user is left out
+      and caught up with when it is released.
+    - Then P = (1 - floor) softmax(r / tau) + floor / N, times the user's weights, normalised. While every weight is 0 the
+      weights are ignored: a run that is going on has to go on somewhere.
+    - Disabled (the ablation "w/o A"): uniform from the first draw, times the user's weights.
+
+    Args:
+        grid: the regions, only counted here.
+        config: the settings.
+        rng: source of the draws; a `Generator` whose bit generator keeps its state in plain numbers (numpy's default does).
+    """
+
+    def __init__(self, grid: ViewGrid, config: RegionSamplingConfig, rng: np.random.Generator) -> None:
+        self.config = config
+        self.temperature = DEFAULT_TEMPERATURE[config.indicator] if config.temperature is None else config.temperature
+        self._rng = rng
+        n = len(grid)
+        self._visits = np.zeros(n, dtype=np.int64)
+        self._weights = np.ones(n)
+        self._latest = np.zeros(n)
+        self._recent = np.zeros((n, config.window))  # the last losses, newest last; only min(visits, window) of them are filled
+        self._earlier_mean = np.zeros(n)  # of all losses but the latest
+        self._level = np.zeros(n)  # moving average of all losses
+        self._bin_mean = np.zeros(config.loss_bins)
+        self._bin_count = np.zeros(config.loss_bins, dtype=np.int64)
+
+    @property
+    def visits(self) -> np.ndarray:
+        """[N] int64 losses recorded so far, n_i."""
+        return self._visits.copy()
+
+    @property
+    def levels(self) -> list[float | None]:
+        """[N] moving average of each region's normalised loss; None before its first visit."""
+        return [float(level) if n > 0 else None for level, n in zip(self._level, self._visits, strict=True)]
+
+    @property
+    def weights(self) -> np.ndarray:
+        """[N] the user's factors, 1 unless set."""
+        return self._weights.copy()
+
+    @property
+    def warmed_up(self) -> bool:
+        """Whether every region that may be drawn has had its warm-up visits; always, where adaptive sampling is disabled."""
+        return not self.config.enabled or bool(self._visits[self._active()].min() >= self.config.warmup_passes)
+
+    def set_weight(self, region: int, factor: float) -> None:
+        """Multiplies a region's probability from now on: 0 freezes it, 1 is neutral, more boosts it.
+
+        Raises:
+            ValueError: for a negative or non-finite factor.
+            IndexError: for a region outside the grid.
+        """
+        if not (math.isfinite(factor) and factor >= 0):
+            raise ValueError(f"a region's weight must be a finite number of at least 0, not {factor}")
+        self._weights[self._checked(region)] = factor
+
+    def indicators(self) -> np.ndarray:
+        """[N] the relative convergence indicator r_i; 1 while a region has fewer than two losses.
+
+        - `literal`, eq. 6: (mean (n - 1) + L) / (mean n + eps), mean over the n - 1 losses before the latest, L.
+        - `ratio`: the same over the last `window` losses only, so that it does not fade as 1/n.
+        - `level`: the region's moving average of the loss over the mean of all visited regions', clipped to LEVEL_RANGE.
+        """
+        seen = self._visits >= 2
+        r = np.ones(len(self._visits))
+        if not seen.any():
+            return r
+        if self.config.indicator == "level":
+            level = self._level / (self._level[self._visits > 0].mean() + EPSILON)
+            r[seen] = np.clip(level, *LEVEL_RANGE)[seen]
+            return r
+        if self.config.indicator == "ratio":
+            n = np.minimum(self._visits, self.config.window)
+            mean = self._recent[:, :-1].sum(axis=1) / np.maximum(n - 1, 1)  # unfilled entries are 0
+        else:
+            n, mean = self._visits, self._earlier_mean
+        r[seen] = ((mean * (n - 1) + self._latest) / (mean * n + EPSILON))[seen]
+        return r
+
+    def probabilities(self) -> np.ndarray:
+        """[N] the distribution of the next draw; sums to 1."""
+        return self._distribution(self.indicators())
+
+    def draw(self) -> RegionDraw:
+        """The next region, and what it was drawn from."""
+        indicator = self.indicators()
+        probability = self._distribution(indicator)
+        region = int(self._rng.choice(len(probability), p=probability))
+        return RegionDraw(region, indicator, probability, self.weights)
+
+    def record(self, region: int, loss: float, t_fraction: float) -> float:
+        """Takes in the loss of a step in `region` at timestep `t_fraction` * T and returns it normalised.
+
+        The raw distillation loss varies by orders of magnitude with the timestep. Divided by a running mean of the losses of
+        its timestep bin (this one included, so a bin's first loss becomes 1) it compares regions instead.
+
+        Raises:
+            ValueError: for a loss that is negative or not finite.
+        """
+        if not (math.isfinite(loss) and loss >= 0):
+            raise ValueError(f"a loss must be a finite number of at least 0, not {loss}")
+        region = self._checked(region)
+        loss = self._normalised(loss, t_fraction)
+        n = self._visits[region] = self._visits[region] + 1
+        if n >= 2:
+            self._earlier_mean[region] += (self._latest[region] - self._earlier_mean[region]) / (n - 1)
+        self._level[region] += (loss - self._level[region]) / min(n, self.config.window)
+        self._latest[region] = loss
+        self._recent[region] = np.append(self._recent[region, 1:], loss)
+        return loss
+
+    def state_dict(self) -> dict[str, Any]:
+        """Everything that later draws depend on, as JSON-able values."""
+        return sampler_state.pack(self._arrays(), self._rng)
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Continues exactly where `state_dict` was taken. ValueError if that sampler had another shape."""
+        sampler_state.unpack(state, self._arrays(), self._rng)
+
+    def _arrays(self) -> dict[str, np.ndarray]:
+        return {
+            "visits": self._visits,
+            "weights": self._weights,
+            "latest": self._latest,
+            "recent": self._recent,
+            "earlier_mean": self._earlier_mean,
+            "level": self._level,
+            "bin_mean": self._bin_mean,
+            "bin_count": self._bin_count,
+        }
+
+    def _checked(self, region: int) -> int:
+        if not 0 <= region < len(self._visits):
+            raise IndexError(f"region {region} is not in 0..{len(self._visits) - 1}")
+        return region
+
+    def _active(self) -> np.ndarray:
+        """[N] bool: the regions that may be drawn."""
+        active = self._weights > 0
+        return active if active.any() else np.ones_like(active)
+
+    def _distribution(self, indicator: np.ndarray) -> np.ndarray:
+        n = len(indicator)
+        active = self._active()
+        if not self.config.enabled:
+            p = np.full(n, 1.0 / n)
+        elif not self.warmed_up:
+            p = (active & (self._visits == self._visits[active].min())).astype(np.float64)
+        else:
+            floor = self.config.uniform_floor
+            p = (1 - floor) * _softmax(indicator / self.temperature) + floor / n
+        if self._weights.any():
+            # Scaled first: weights of any size leave the product in range. An active region whose softmax has
+            # underflowed (possible without a floor) must not take the whole distribution with it.
+            p = p * (self._weights / self._weights.max())
+            if p.sum() == 0:
+                p = self._weights / self._weights.max()
+        return p / p.sum()
+
+    def _normalised(self, loss: float, t_fraction: float) -> float:
+        bins = self.config.loss_bins
+        if bins == 0:
+            return float(loss)
+        b = min(max(int(t_fraction * bins), 0), bins - 1)
+        self._bin_count[b] += 1
+        self._bin_mean[b] += (loss - self._bin_mean[b]) / min(self._bin_count[b], LOSS_MEAN_WINDOW)
+        return float(loss / self._bin_mean[b]) if self._bin_mean[b] > 0 else 1.0
+
+
+def _softmax(x: np.ndarray) -> np.ndarray:
+    e = np.exp(x - x.max())
+    return e / e.sum()

@@ -1,0 +1,181 @@
+"""Hybrid adaptive timestep sampling (paper, section 3.3, eq. 8).
+
+A global baseline falls through the noise levels as the run proceeds; a local state per region shifts it: a region whose
+loss rises goes back to higher noise, where structure is decided, relative to its neighbours::
+
+    sampler = TimestepSampler(grid, config.timestep_sampling, alphas_cumprod, np.random.default_rng(seed))
+    draw = sampler.sample(region, progress)              # draw.t is the timestep to use
+    sampler.record(region, loss_normalised)
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from ..config import TimestepConfig
+from ..errors import ConfigError
+from . import sampler_state
+from .view_grid import ViewGrid
+
+MIN_LOSSES = 3
+"""Losses a region needs before eq. 8 moves its state: the second difference takes three."""
+
+
+@dataclass(frozen=True)
+class TimestepDraw:
+    """A timestep and how it came about; all in timesteps, 0..T-1.
+
+    Attributes:
+        t: the timestep drawn, uniform around t_mix clipped to the permitted range, then clipped again.
+        t_global: the baseline at this progress.
+        t_local: the region's own state, before this step.
+        t_neighbourhood: the bounded local adjustment; t_mix = t_global + t_neighbourhood.
+        t_mix: the mixed timestep, before it is clipped to the permitted range.
+    """
+
+    t: int
+    t_global: float
+    t_local: float
+    t_neighbourhood: float
+    t_mix: float
+
+
+class TimestepSampler:
+    """Draws the diffusion timestep for a region.
+
+    Modes: `hybrid`, the whole of section 3.3; `annealed`, the global baseline and the jitter alone (t_local stays 0);
+    disabled (the ablation "w/o B"), uniform over the permitted range, t_global and t_mix being its middle.
+
+    Args:
+        grid: the regions and their neighbours.
+        config: the settings, in fractions of T.
+        alphas_cumprod: [T] the prior's cumulative alphas, strictly falling.
+        rng: source of the jitter.
+
+    Raises:
+        ConfigError: if `alphas_cumprod` does not fall strictly within 0..1.
+    """
+
+    def __init__(self, grid: ViewGrid, config: TimestepConfig, alphas_cumprod: np.ndarray, rng: np.random.Generator) -> None:
+        self.config = config
+        self._rng = rng
+        self._steps = len(alphas_cumprod)
+        self._log_snr = _log_snr(np.asarray(alphas_cumprod, dtype=np.float64))
+        self._neighbours = [grid.neighbours(region) for region in range(len(grid))]
+        self._neighbour_weights = [_inverse_distance_weights(grid.angles[region, self._neighbours[region]]) for region in range(len(grid))]
+        n = len(grid)
+        self._t_local = np.zeros(n)
+        self._count = np.zeros(n, dtype=np.int64)
+        self._ema = np.zeros(n)
+        self._losses = np.zeros((n, MIN_LOSSES))  # newest last
+
+    @property
+    def t_local(self) -> np.ndarray:
+        """[N] the regions' local states, in timesteps."""
+        return self._t_local * self._steps
+
+    def global_timestep(self, progress: float) -> float:
+        """The baseline: linear in log-SNR from `start` at progress 0 to `end` at progress 1, in (fractional) timesteps."""
+        top = self._steps - 1
+        times = np.minimum(np.array([self.config.start, self.config.end]) * self._steps, top)
+        first, last = np.interp(times, np.arange(self._steps), self._log_snr)
+        progress = min(max(progress, 0.0), 1.0)
+        target = first + progress * (last - first)
+        return float(np.interp(-target, -self._log_snr, np.arange(self._steps)))  # the log-SNR falls with t; interp wants a rising axis
+
+    def sample(self, region: int, progress: float) -> TimestepDraw:
+        """The timestep for a step in `region` at this progress (0 at the first iteration, 1 at the end)."""
+        c = self.config
+        if not c.enabled:
+            middle, half_width = (c.clip_low + c.clip_high) / 2, (c.clip_high - c.clip_low) / 2
+            t = self._to_timestep(self._rng.uniform(middle - half_width, middle + half_width))
+            return TimestepDraw(t, middle * self._steps, 0.0, 0.0, middle * self._steps)
+        t_global = self.global_timestep(progress) / self._steps
+        local = float(self._t_local[region])
+        adjustment = self._adjustment(region) if c.mode == "hybrid" else 0.0
+        t_mix = t_global + adjustment
+        t_base = min(max(t_mix, c.clip_low), c.clip_high)
+        t = self._to_timestep(self._rng.uniform(t_base - c.jitter, t_base + c.jitter))
+        return TimestepDraw(t, t_global * self._steps, local * self._steps, adjustment * self._steps, t_mix * self._steps)
+
+    def record(self, region: int, loss_normalised: float) -> None:
+        """Takes in the loss of a step in `region` and moves its local state by eq. 8.
+
+        With the losses L'' , L', L (newest last) and their moving average M, which includes L:
+        u = clip(max_update (a1 (L - L') + a2 (L - 2 L' + L'') + a3 (L - M)) / M, +-max_update); t_local <- m t_local + u.
+
+        Raises:
+            ValueError: for a loss that is negative or not finite.
+        """
+        if not (math.isfinite(loss_normalised) and loss_normalised >= 0):
+            raise ValueError(f"a loss must be a finite number of at least 0, not {loss_normalised}")
+        c = self.config
+        if not c.enabled or c.mode != "hybrid":
+            return
+        self._count[region] += 1
+        ema = self._ema[region]
+        ema = loss_normalised if self._count[region] == 1 else c.loss_ema * ema + (1 - c.loss_ema) * loss_normalised
+        self._ema[region] = ema
+        self._losses[region] = np.append(self._losses[region, 1:], loss_normalised)
+        if self._count[region] < MIN_LOSSES or ema == 0:
+            return
+        before_last, last, latest = self._losses[region]
+        features = (latest - last, latest - 2 * last + before_last, latest - ema)
+        u = c.max_update * sum(gain * feature for gain, feature in zip(c.gains, features, strict=True)) / ema
+        u = min(max(u, -c.max_update), c.max_update)
+        self._t_local[region] = c.momentum * self._t_local[region] + u
+
+    def state_dict(self) -> dict[str, Any]:
+        """Everything that later draws depend on, as JSON-able values."""
+        return sampler_state.pack(self._arrays(), self._rng)
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Continues exactly where `state_dict` was taken. ValueError if that sampler had another shape."""
+        sampler_state.unpack(state, self._arrays(), self._rng)
+
+    def _arrays(self) -> dict[str, np.ndarray]:
+        return {
+            "t_local": self._t_local,
+            "count": self._count,
+            "ema": self._ema,
+            "losses": self._losses,
+        }
+
+    def _adjustment(self, region: int) -> float:
+        """The bounded local part, as a fraction of T."""
+        c = self.config
+        consensus = float(self._neighbour_weights[region] @ self._t_local[self._neighbours[region]])
+        own = float(self._t_local[region])
+        combined = own - consensus if c.neighbourhood == "deviation" else own + consensus
+        return min(max(c.local_weight * combined, -c.adjustment_cap), c.adjustment_cap)
+
+    def _to_timestep(self, fraction: float) -> int:
+        fraction = min(max(fraction, self.config.clip_low), self.config.clip_high)
+        return min(round(fraction * self._steps), self._steps - 1)
+
+
+def _log_snr(alphas_cumprod: np.ndarray) -> np.ndarray:
+    """[T] log(abar / (1 - abar)), strictly falling; a schedule that ends in pure noise (abar = 0) stays finite."""
+    a = alphas_cumprod
+    if a.ndim != 1 or len(a) < 2 or not (np.all(np.diff(a) < 0) and a[0] <= 1 and a[-1] >= 0):
+        raise ConfigError(
+            "The prior's noise schedule does not fall strictly from 1 towards 0.", remedy="Use another prior or another scheduler for it."
+        )
+    tiny = 1e-12
+    a = np.clip(a, tiny, 1 - tiny)
+    return np.log(a) - np.log1p(-a)
+
+
+def _inverse_distance_weights(angles: np.ndarray) -> np.ndarray:
+    """[k] weights proportional to 1 / angle, normalised to 1.
+
+    Another shell in the same direction (angle 0) counts as much as the nearest neighbour in angle.
+    """
+    positive = angles[angles > 1e-6]
+    nearest = positive.min() if len(positive) else 1.0
+    inverse = 1.0 / np.maximum(angles, nearest)
+    return inverse / inverse.sum()

@@ -1,0 +1,410 @@
+"""From presets, files and command-line options to one checked `GenerationConfig`, and back to plain data.
+
+Layers, each overriding the one before: the defaults of `config.py`, a quality preset (`presets/quality/*.toml`), a method
+preset (`presets/*.toml`), the user's TOML file, `--set section.name=value`, `--without component`. Every value is checked
+where it enters, so that an error names its origin. Standard library only.
+"""
+
+from __future__ import annotations
+
+import difflib
+import math
+import re
+import tomllib
+import types
+import typing
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import MISSING, Field, asdict, dataclass, fields
+from functools import cache
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+from .config import GenerationConfig
+from .errors import ConfigError
+
+PRESETS = Path(__file__).parent / "presets"
+
+COMPONENTS = {"region-sampling": "region_sampling", "timestep-sampling": "timestep_sampling", "gradient-fusion": "gradient_fusion"}
+"""What `without` switches off: the paper's A, B and C, in this order, and the section that holds each."""
+
+NOT_SETTINGS = ("description", "made_by")
+"""Top-level keys that accompany settings: a preset's description, and what a run notes in its `config.json`."""
+
+
+def resolve(
+    quality: str | None = "normal",
+    method: str | None = "cograd3d",
+    toml_file: Path | str | None = None,
+    sets: Iterable[str] = (),
+    without: Iterable[str] = (),
+) -> GenerationConfig:
+    """The settings of a run.
+
+    Args:
+        quality: name of a quality preset; None for the defaults of `config.py`.
+        method: name of a method preset; None for the defaults of `config.py`, which are the paper's method.
+        toml_file: the user's file, with a table a section.
+        sets: `section.name=value` each, the value in TOML syntax; strings need no quotes.
+        without: components to switch off, by their names in COMPONENTS or the paper's letters A, B, C.
+
+    Raises:
+        ConfigError: an unknown preset, section, setting or component (with the nearest known name), a value of the wrong
+            type or out of its range, settings that contradict each other, or a file that cannot be read.
+    """
+    config = GenerationConfig()
+    if quality is not None:
+        _apply(config, _preset("quality", quality), f"the quality preset {quality}")
+    if method is not None:
+        _apply(config, _preset("method", method), f"the method preset {method}")
+    if toml_file is not None:
+        _apply(config, _read_toml(Path(toml_file)), str(toml_file))
+    for assignment in sets:
+        section, name, value = parse_assignment(assignment)
+        _apply(config, {section: {name: value}}, f"--set {assignment}")
+    for component in without:
+        getattr(config, _component(component)).enabled = False
+    check(config)
+    return config
+
+
+def presets(kind: str) -> dict[str, str]:
+    """{name: description} of the presets of a kind, "quality" or "method"."""
+    return {path.stem: _read_toml(path).get("description", "") for path in sorted(_folder(kind).glob("*.toml"))}
+
+
+def to_dict(config: GenerationConfig) -> dict[str, dict[str, Any]]:
+    """Every setting as plain data for JSON: tuples become lists, an infinite number the string "inf" (JSON has no such number)."""
+    return {section: {name: _plain(value) for name, value in values.items()} for section, values in asdict(config).items()}
+
+
+def from_dict(data: Mapping[str, Any]) -> GenerationConfig:
+    """The inverse of `to_dict`, with every check of `resolve`. Settings that are not there keep their defaults."""
+    config = GenerationConfig()
+    _apply(config, data, "")
+    check(config)
+    return config
+
+
+# What settings there are
+
+
+@dataclass(frozen=True)
+class Setting:
+    """One setting as `config.py` declares it.
+
+    Attributes:
+        section, name: where it lives; `path` is both, joined by a dot.
+        type: its type, resolved.
+        default: its default.
+        help: one line.
+        low, high: inclusive range, None where open.
+        choices: the permitted strings, empty where free.
+        infinite: whether infinity is permitted.
+    """
+
+    section: str
+    name: str
+    type: Any
+    default: Any
+    help: str
+    low: float | None
+    high: float | None
+    choices: tuple[str, ...]
+    infinite: bool
+
+    @property
+    def path(self) -> str:
+        return f"{self.section}.{self.name}"
+
+
+@cache
+def catalogue() -> dict[str, Setting]:
+    """All settings by path, in the order of `config.py`."""
+    return {setting.path: setting for setting in _declared()}
+
+
+def _declared() -> Iterator[Setting]:
+    for section, kind in typing.get_type_hints(GenerationConfig).items():
+        hints = typing.get_type_hints(kind)
+        for field in fields(kind):
+            yield Setting(section, field.name, hints[field.name], _default(field), **field.metadata)
+
+
+def _default(field: Field[Any]) -> Any:
+    assert field.default is not MISSING, f"{field.name} needs a plain default"
+    return field.default
+
+
+def parse_assignment(text: str) -> tuple[str, str, Any]:
+    """(section, name, value) of `section.name=value`.
+
+    The value is TOML (`3`, `0.5`, `inf`, `true`, `[-10, 10, 30]`, `"text"`); what is not TOML is a string as it stands. A
+    setting that is a string takes any unquoted text literally, so that a model called 2024 needs no quotes.
+    """
+    path, equals, value = text.partition("=")
+    path, value = path.strip(), value.strip()
+    if not (path and equals and value):
+        raise ConfigError(f"--set {text!r} is not of the form section.name=value.", remedy="For example: --set gradient_fusion.cap=1.0")
+    if "." not in path:
+        raise _unknown_setting(path, f"--set {text}")
+    section, _, name = path.partition(".")
+    known = catalogue().get(path)
+    if known is not None and known.type is str and not value.startswith(("'", '"')):
+        return section, name, value
+    try:
+        parsed = tomllib.loads(f"value = {value}")
+    except tomllib.TOMLDecodeError:
+        return section, name, value
+    return section, name, parsed["value"] if parsed.keys() == {"value"} else value
+
+
+# Layers
+
+
+def _apply(config: GenerationConfig, layer: Mapping[str, Any], origin: str) -> None:
+    """Overrides `config` in place by {section: {name: value}}, checking each name and value."""
+    for section, values in layer.items():
+        if section in NOT_SETTINGS:
+            continue
+        known = section in GenerationConfig.sections()
+        if not isinstance(values, Mapping):
+            if not known:
+                raise _unknown_setting(section, origin)
+            example = next(path for path in catalogue() if path.startswith(f"{section}."))
+            raise ConfigError(f"{_in(origin)}{section} is a section, not a setting.", remedy=f"Name a setting of it, such as {example}.")
+        if not known and not values:
+            raise _unknown("section", section, GenerationConfig.sections(), origin)
+        for name, value in values.items():
+            setting = catalogue().get(f"{section}.{name}")
+            if setting is None:
+                raise _unknown_setting(f"{section}.{name}", origin)
+            setattr(getattr(config, section), name, _checked(setting, value, origin))
+
+
+def _folder(kind: str) -> Path:
+    return PRESETS / "quality" if kind == "quality" else PRESETS
+
+
+def _preset(kind: str, name: str) -> dict[str, Any]:
+    known = presets(kind)
+    if name not in known:
+        raise _unknown(f"{kind} preset", name, known, "")
+    return _read_toml(_folder(kind) / f"{name}.toml")
+
+
+def _read_toml(path: Path) -> dict[str, Any]:
+    try:
+        with path.open("rb") as file:
+            return tomllib.load(file)
+    except OSError as error:
+        raise ConfigError(
+            f"The settings file {path} cannot be read: {error.strerror or error}.", remedy="Check the path and its permissions."
+        ) from error
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise ConfigError(f"The settings file {path} is not valid TOML: {error}.", remedy="Correct the line it names.") from error
+
+
+def _component(name: str) -> str:
+    """The section of a component named in words or by the paper's letter."""
+    letters = dict(zip("ABC", COMPONENTS.values(), strict=True))
+    section = letters.get(name.upper()) or COMPONENTS.get(name.lower().replace("_", "-"))
+    if section is None:
+        raise _unknown("component", name, [*COMPONENTS, *letters], "--without")
+    return section
+
+
+def _unknown(what: str, name: str, known: Iterable[str], origin: str) -> ConfigError:
+    """The error for a name that does not exist, with the nearest that does."""
+    known = list(known)
+    near = difflib.get_close_matches(name, known, n=1)
+    return _no_such(what, name, near, f"Known: {', '.join(known)}.", origin)
+
+
+def _unknown_setting(path: str, origin: str) -> ConfigError:
+    """The error for a setting that does not exist, with up to three that do.
+
+    In this order: the same section with a similar name, a similar section with the same name, any section with the same
+    name, a path that is similar as a whole, any section with a similar name.
+    """
+    section, _, name = path.rpartition(".")
+    paths = list(catalogue())
+    names = {p: p.partition(".")[2] for p in paths}
+    similar_sections = difflib.get_close_matches(section, GenerationConfig.sections(), n=2)
+    similar_names = set(difflib.get_close_matches(name, names.values(), n=3, cutoff=0.75))
+    own = [names[p] for p in paths if p.startswith(f"{section}.")]
+    near = [f"{section}.{match}" for match in difflib.get_close_matches(name, own, n=1)]
+    near += [p for p in paths if p.partition(".")[0] in similar_sections and names[p] == name]
+    near += [p for p in paths if names[p] == name]
+    near += difflib.get_close_matches(path, paths, n=1, cutoff=0.8)
+    near += [p for p in paths if names[p] in similar_names]
+    return _no_such("setting", path, list(dict.fromkeys(near))[:3], f"The sections are: {', '.join(GenerationConfig.sections())}.", origin)
+
+
+def _no_such(what: str, name: str, near: list[str], otherwise: str, origin: str) -> ConfigError:
+    remedy = f"Did you mean {' or '.join(near)}?" if near else otherwise
+    return ConfigError(f"{_in(origin)}{'there' if origin else 'There'} is no {what} {name!r}.", remedy=remedy)
+
+
+# Values
+
+
+def _checked(setting: Setting, value: Any, origin: str) -> Any:
+    """`value` as the setting's type, or ConfigError."""
+    try:
+        value = _coerced(setting.type, value)
+    except TypeError:
+        raise ConfigError(
+            f"{_in(origin)}{setting.path} must be {_expected(setting.type)}, not {value!r}.", remedy=f"It is: {setting.help}."
+        ) from None
+    if setting.choices and value not in setting.choices:
+        near = difflib.get_close_matches(str(value), setting.choices, n=1)
+        raise ConfigError(
+            f"{_in(origin)}{setting.path} cannot be {value!r}.",
+            remedy=f"Did you mean {near[0]}?" if near else f"Choose one of: {', '.join(setting.choices)}.",
+        )
+    for number in _numbers(value):
+        problem = ""
+        if math.isnan(number):
+            problem = "a number"
+        elif math.isinf(number) and not setting.infinite:
+            problem = "finite"
+        elif setting.low is not None and number < setting.low:
+            problem = f"at least {setting.low:g}"
+        elif setting.high is not None and number > setting.high:
+            problem = f"at most {setting.high:g}"
+        if problem:
+            raise ConfigError(f"{_in(origin)}{setting.path} must be {problem}, not {number:g}.", remedy=f"It is: {setting.help}.")
+    return value
+
+
+def _coerced(kind: Any, value: Any) -> Any:
+    """`value` as `kind`: a type of `config.py`'s fields. TypeError where it is something else."""
+    origin, arguments = typing.get_origin(kind), typing.get_args(kind)
+    if origin in (types.UnionType, typing.Union):  # X | None, spelt "auto" or "none" where there is no null
+        if value is None or value in ("auto", "none"):
+            return None
+        (inner,) = (argument for argument in arguments if argument is not type(None))
+        return _coerced(inner, value)
+    if origin is tuple:
+        if isinstance(value, str) or not isinstance(value, Sequence):
+            raise TypeError
+        if arguments[-1] is Ellipsis:
+            return tuple(_coerced(arguments[0], item) for item in value)
+        if len(value) != len(arguments):
+            raise TypeError
+        return tuple(_coerced(argument, item) for argument, item in zip(arguments, value, strict=True))
+    if kind is float and value in ("inf", "-inf") and isinstance(value, str):
+        return float(value)
+    if kind is float and isinstance(value, int) and not isinstance(value, bool):
+        return float(value)
+    if not isinstance(value, kind) or (isinstance(value, bool) and kind is not bool):
+        raise TypeError
+    if kind is str and not value.strip():
+        raise TypeError
+    return value
+
+
+def _expected(kind: Any) -> str:
+    """A type in words."""
+    origin, arguments = typing.get_origin(kind), typing.get_args(kind)
+    if origin in (types.UnionType, typing.Union):
+        (inner,) = (argument for argument in arguments if argument is not type(None))
+        return f'{_expected(inner)} or "auto"'
+    if origin is tuple:
+        if arguments[-1] is Ellipsis:
+            return f"a list, each of which is {_expected(arguments[0])}"
+        return f"a list of {len(arguments)}: {', '.join(_expected(argument) for argument in arguments)}"
+    return {bool: "true or false", int: "a whole number", float: "a number", str: "a non-empty text"}[kind]
+
+
+def _numbers(value: Any) -> Iterator[float]:
+    """The numbers in a value, however nested."""
+    if isinstance(value, tuple):
+        for item in value:
+            yield from _numbers(item)
+    elif isinstance(value, int | float) and not isinstance(value, bool):
+        yield value
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, tuple):
+        return [_plain(item) for item in value]
+    if isinstance(value, float) and math.isinf(value):
+        return "inf" if value > 0 else "-inf"
+    return value
+
+
+def _in(origin: str) -> str:
+    return f"In {origin}: " if origin else ""
+
+
+# Settings that must agree with each other
+
+
+def check(config: GenerationConfig) -> None:
+    """Raises ConfigError where settings that are fine by themselves contradict each other."""
+    check_elevation_edges(config.grid.elevation_edges)
+    if config.grid.distance_edges:
+        check_distance_edges(config.grid.distance_edges)
+    t = config.timestep_sampling
+    _in_order("timestep_sampling.clip_low", t.clip_low, "timestep_sampling.clip_high", t.clip_high, strict=True)
+    _in_order("timestep_sampling.end", t.end, "timestep_sampling.start", t.start, strict=True)
+    _in_order("timestep_sampling.clip_low", t.clip_low, "timestep_sampling.end", t.end)
+    _in_order("timestep_sampling.start", t.start, "timestep_sampling.clip_high", t.clip_high)
+    d = config.densification
+    _in_order("densification.start", d.start, "densification.stop", d.stop)
+    g = config.gaussians
+    _in_order("gaussians.min_scale", g.min_scale, "gaussians.max_scale", g.max_scale, strict=True)
+    _in_order("gaussians.count", g.count, "densification.max_count", d.max_count)
+    o = config.optimizer
+    if not all(0 <= beta < 1 for beta in o.betas):
+        raise ConfigError(
+            f"optimizer.betas must be at least 0 and below 1, not {list(o.betas)}.", remedy="Adam's usual values are [0.9, 0.99]."
+        )
+    if o.resolution_steps:
+        check_resolution_steps(o.resolution_steps)
+    if not re.fullmatch(r"auto|cpu|mps|cuda(:\d+)?", config.run.device):
+        raise ConfigError(f"There is no device {config.run.device!r}.", remedy="run.device is auto, cpu, cuda, cuda:N or mps.")
+
+
+def check_elevation_edges(edges: Sequence[float]) -> None:
+    """Raises ConfigError unless the edges ascend within -90..90 degrees."""
+    _ascending("grid.elevation_edges", edges, "such as [-10, 10, 30, 60]")
+    if edges[0] < -90 or edges[-1] > 90:
+        raise ConfigError(f"grid.elevation_edges must lie within -90 and 90 degrees, not {list(edges)}.", remedy="Straight up is 90.")
+
+
+def check_distance_edges(edges: Sequence[float]) -> None:
+    """Raises ConfigError unless the edges are positive and ascend; the two edges of a single shell may coincide."""
+    if not (len(edges) == 2 and edges[0] == edges[1]):
+        _ascending("grid.distance_edges", edges, "such as [3.1, 3.5]")
+    if not edges[0] > 0:
+        raise ConfigError(
+            f"grid.distance_edges must be positive, not {list(edges)}.", remedy="The asset fits the unit ball around the origin."
+        )
+
+
+def check_resolution_steps(steps: Sequence[tuple[float, int]]) -> None:
+    """Raises ConfigError unless the steps are (progress, pixels) with ascending progress from 0 on."""
+    progress = [step[0] for step in steps]
+    if progress[0] != 0 or progress != sorted(set(progress)) or progress[-1] >= 1:
+        raise ConfigError(
+            "optimizer.resolution_steps must begin at progress 0 and ascend below 1.", remedy="For example [[0, 32], [0.5, 64]]."
+        )
+    if any(pixels < 8 for _, pixels in steps):
+        raise ConfigError("optimizer.resolution_steps must have at least 8 pixels each.", remedy="For example [[0, 32], [0.5, 64]].")
+
+
+def _ascending(path: str, values: Sequence[float], example: str) -> None:
+    if len(values) < 2 or not all(math.isfinite(v) for v in values) or any(b <= a for a, b in pairwise(values)):
+        raise ConfigError(
+            f"{path} must be at least two ascending numbers, not {list(values)}.", remedy=f"They are the edges of cells, {example}."
+        )
+
+
+def _in_order(low_path: str, low: float, high_path: str, high: float, *, strict: bool = False) -> None:
+    if low > high or (strict and low == high):
+        raise ConfigError(
+            f"{low_path} ({low:g}) must {'be below' if strict else 'not exceed'} {high_path} ({high:g}).", remedy="Change one of the two."
+        )

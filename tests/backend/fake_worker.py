@@ -1,0 +1,116 @@
+"""A worker around a job that takes no time: `python fake_worker.py FOLDER JOB`, the real wire, folder and control, a made-up run."""
+
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+
+sys.path.insert(0, str(Path(__file__).parents[2]))
+
+from backend import protocol
+from backend.errors import PriorError
+from backend.job import JobFolder
+from backend.worker import run_worker
+
+STEPS = 400
+
+
+def steps(folder, emit, control, *, pace=0.005, total=STEPS):
+    """A run as the pipeline's, honouring everything; goes on from its last checkpoint."""
+    checkpoint = folder.latest_checkpoint()
+    iteration = checkpoint.iteration if checkpoint else 0
+    weights = np.ones(4)
+
+    def save():
+        folder.write_checkpoint(iteration, {"x": np.full(3, iteration, np.float32)}, {})
+        emit(protocol.CheckpointWritten(iteration=iteration))
+
+    folder.truncate_trace(iteration)
+    emit(protocol.Phase(name="optimise"))
+    while iteration < total and not control.should_stop:
+        control.wait_if_paused(lambda paused: emit(protocol.Paused(paused=paused)))
+        if control.should_cancel:
+            save()
+        control.raise_if_cancelled()
+        for region, factor in control.take_weights(4).items():
+            weights[region] = factor
+        time.sleep(pace)
+        folder.append_trace({"iteration": iteration})
+        iteration += 1
+        emit(protocol.Progress(iteration=iteration, total=total, loss=1 / iteration))
+        emit(
+            protocol.Regions(
+                iteration=iteration, azimuth=(0, 90, 180, 270), elevation=(0,) * 4, distance=(3,) * 4, loss=(1,) * 4, weight=weights
+            )
+        )
+        if control.take_preview_request():
+            emit(protocol.PreviewReady(iteration=iteration, image="preview.png"))
+        if iteration % 50 == 0:
+            save()
+    emit(protocol.Phase(name="surface"))
+    emit(protocol.Result(asset="asset.glb", iterations=iteration))
+
+
+def quick(folder, emit, control):
+    """A short run."""
+    steps(folder, emit, control, pace=0, total=60)
+
+
+def unhurried(folder, emit, control):
+    """A run that lasts for several redraws of a live display, which are at most ten a second."""
+    steps(folder, emit, control, pace=0.01, total=60)
+
+
+def noisy(folder, emit, control):
+    """A run whose libraries print."""
+    print("printed by Python", flush=True)
+    os.write(1, b"printed by a native library without a line end")
+    subprocess.run(["echo", "printed by a child"], check=True)
+    print("an unfinished line", end="")
+    quick(folder, emit, control)
+
+
+def greedy(folder, emit, control):
+    """A run with a library that reads standard input."""
+    assert sys.stdin.read() == ""
+    steps(folder, emit, control)
+
+
+def stuck(folder, emit, control):
+    """A run that listens to nobody."""
+    emit(protocol.Phase(name="prior"))
+    time.sleep(60)
+
+
+def refused(folder, emit, control):
+    """A run that a user can mend."""
+    raise PriorError("There is no prior here.", remedy="Put one there.")
+
+
+def broken(folder, emit, control):
+    """A run with a bug."""
+    steps(folder, emit, control, pace=0, total=50)
+    raise ZeroDivisionError("a bug")
+
+
+def starved(folder, emit, control):
+    """A run without memory."""
+    raise MemoryError
+
+
+def flood(folder, emit, control):
+    """A run that tells far more than anybody reads."""
+    for iteration in range(20_000):
+        emit(protocol.Progress(iteration=iteration, total=20_000))
+    (folder.path / "flooded").write_text("")
+    emit(protocol.Result(asset="asset.glb"))
+
+
+if __name__ == "__main__":
+    from backend import worker
+
+    worker.GRACE_SECONDS = float(os.environ.get("GRACE_SECONDS", worker.GRACE_SECONDS))
+    sys.exit(run_worker(JobFolder(Path(sys.argv[1])).path, globals()[sys.argv[2]]))

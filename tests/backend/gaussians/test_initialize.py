@@ -1,0 +1,186 @@
+"""How the Gaussians begin."""
+
+import numpy as np
+import pytest
+import torch
+import trimesh
+from PIL import Image
+
+from backend.config import GaussiansConfig
+from backend.errors import InputError
+from backend.gaussians.initialize import FIT_RADIUS, initialize, neighbour_distance, sample_file
+from backend.gaussians.model import sh_to_rgb
+
+
+def begin(seed=0, **settings):
+    return initialize(GaussiansConfig(**settings), torch.Generator().manual_seed(seed))
+
+
+def rng():
+    return np.random.default_rng(0)
+
+
+def test_blob_fills_the_ball_evenly():
+    model = begin(count=20_000, radius=0.5, max_scale=1.0)
+    radius = model.params["means"].detach().norm(dim=1)
+    assert radius.max() <= 0.5
+    assert (radius < 0.5 / 2 ** (1 / 3)).float().mean().item() == pytest.approx(0.5, abs=0.02)
+    assert torch.sigmoid(model.params["opacities"]).mean().item() == pytest.approx(0.1)
+    colors = sh_to_rgb(model.params["sh0"])
+    assert colors.mean().item() == pytest.approx(0.5, abs=0.01) and colors.std().item() == pytest.approx(0.05, abs=0.005)
+
+
+def test_sphere_lies_on_the_radius():
+    model = begin(initial="sphere", count=100, radius=0.7, sh_degree=2)
+    torch.testing.assert_close(model.params["means"].norm(dim=1), torch.full((100,), 0.7))
+    assert model.params["shN"].shape == (100, 8, 3) and not model.params["shN"].any()
+
+
+def test_the_seed_decides():
+    a, b, c = begin(1, count=50), begin(1, count=50), begin(2, count=50)
+    assert torch.equal(a.params["means"], b.params["means"]) and not torch.equal(a.params["means"], c.params["means"])
+
+
+def test_one_gaussian_has_no_neighbours():
+    assert begin(count=1, max_scale=0.1).params["scales"].exp().amax().item() == pytest.approx(0.1)
+
+
+def test_neighbour_distance_by_hand():
+    points = np.array([[0.0, 0, 0], [1, 0, 0], [3, 0, 0], [7, 0, 0]])
+    np.testing.assert_allclose(neighbour_distance(points, 9.0), [(1 + 3 + 7) / 3, (1 + 2 + 6) / 3, (2 + 3 + 4) / 3, (4 + 6 + 7) / 3])
+    np.testing.assert_allclose(neighbour_distance(points[:2], 9.0), [1, 1])
+    np.testing.assert_allclose(neighbour_distance(points[:1], 9.0), [9])
+
+
+def test_mesh_is_fitted_with_its_proportions(tmp_path):
+    """A box of 1 x 2 x 4, far from the origin: centred, its corners at the fit radius."""
+    mesh = trimesh.creation.box((1, 2, 4))
+    mesh.apply_translation((100, 50, -20))
+    mesh.export(tmp_path / "box.stl")
+    points, colors = sample_file(tmp_path / "box.stl", 20_000, rng())
+    assert points.shape == (20_000, 3) and colors is None
+    half = FIT_RADIUS * np.array([1, 2, 4]) / np.sqrt(21)
+    np.testing.assert_allclose(np.abs(points).max(axis=0), half, rtol=1e-4)
+    assert np.isclose(np.abs(points), half, rtol=1e-4).any(axis=1).all(), "every point lies on a face"
+    # Uniform over the area: the two smallest faces have 2 * 2 of 28.
+    on_ends = np.isclose(np.abs(points[:, 2]), half[2], rtol=1e-4).mean()
+    assert on_ends == pytest.approx(4 / 28, abs=0.01)
+
+
+@pytest.mark.parametrize("suffix", [".glb", ".obj"])
+def test_y_up_formats_are_turned(tmp_path, suffix):
+    """A spike towards the file's +Y must point to the world's +Z; one towards its +Z (the front) to -Y."""
+    vertices = np.array([[-1.0, 0, 0], [1, 0, 0], [0, 3, 0], [0, 0, 2]])
+    trimesh.Trimesh(vertices, [[0, 1, 2], [0, 1, 3]], process=False).export(tmp_path / f"spikes{suffix}")
+    points, _ = sample_file(tmp_path / f"spikes{suffix}", 50_000, rng())
+    unit = FIT_RADIUS / np.linalg.norm([1, 1.5, 1])  # the corners of the base are farthest from the centre
+    assert points[:, 2].max() == pytest.approx(1.5 * unit, rel=0.05) and points[:, 1].min() == pytest.approx(-unit, rel=0.05)
+    assert points[points[:, 2].argmax(), 1] == pytest.approx(unit, rel=0.02), "the upper spike stands at the back"
+
+
+def test_vertex_colours_are_interpolated(tmp_path):
+    rgb = [[255, 0, 0, 255], [0, 255, 0, 255], [0, 0, 255, 255]]
+    mesh = trimesh.Trimesh([[0, 0, 0], [1, 0, 0], [0, 1, 0]], [[0, 1, 2]], vertex_colors=rgb, process=False)
+    mesh.export(tmp_path / "rgb.ply")
+    points, colors = sample_file(tmp_path / "rgb.ply", 500, rng())
+    np.testing.assert_allclose(colors.sum(axis=1), 1, atol=0.02)
+    # Red is the barycentric coordinate of the corner at the origin, so it falls linearly with x + y.
+    along = points[:, :2].sum(axis=1)
+    assert np.corrcoef(along, colors[:, 0])[0, 1] < -0.999
+
+
+def test_face_colours(tmp_path):
+    mesh = trimesh.creation.box((1, 1, 1))
+    mesh.visual = trimesh.visual.ColorVisuals(mesh, face_colors=np.tile([10, 200, 30, 255], (12, 1)))
+    mesh.export(tmp_path / "faces.ply")
+    _, colors = sample_file(tmp_path / "faces.ply", 50, rng())
+    np.testing.assert_allclose(colors, np.tile(np.array([10, 200, 30]) / 255, (50, 1)), atol=0.01)
+
+
+def test_texture_is_looked_up(tmp_path):
+    """A square whose left half is red and whose right half is blue."""
+    pixels = np.zeros((8, 8, 3), np.uint8)
+    pixels[:, :4, 0], pixels[:, 4:, 2] = 255, 255
+    vertices, uv = np.array([[0.0, 0, 0], [1, 0, 0], [1, 1, 0], [0, 1, 0]]), [[0, 0], [1, 0], [1, 1], [0, 1]]
+    visual = trimesh.visual.TextureVisuals(uv=uv, material=trimesh.visual.material.PBRMaterial(baseColorTexture=Image.fromarray(pixels)))
+    trimesh.Trimesh(vertices, [[0, 1, 2], [0, 2, 3]], visual=visual, process=False).export(tmp_path / "square.glb")
+    points, colors = sample_file(tmp_path / "square.glb", 400, rng())
+    clear = np.abs(points[:, 0]) > 0.15
+    np.testing.assert_allclose(colors[clear & (points[:, 0] < 0)], [[1, 0, 0]] * (clear & (points[:, 0] < 0)).sum())
+    np.testing.assert_allclose(colors[clear & (points[:, 0] > 0)], [[0, 0, 1]] * (clear & (points[:, 0] > 0)).sum())
+
+
+def test_linear_material_colour_of_a_glb_is_shown_as_srgb(tmp_path):
+    material = trimesh.visual.material.PBRMaterial(baseColorFactor=[0.5, 0.0, 1.0, 1.0])
+    mesh = trimesh.creation.box((1, 1, 1))
+    mesh.visual = trimesh.visual.TextureVisuals(uv=np.zeros((8, 2)), material=material)
+    mesh.export(tmp_path / "plain.glb")
+    _, colors = sample_file(tmp_path / "plain.glb", 10, rng())
+    assert colors[0] == pytest.approx([0.735, 0, 1], abs=0.005)
+
+
+def test_scene_transforms_are_applied(tmp_path):
+    scene = trimesh.Scene()
+    for x in (-3.0, 3.0):
+        scene.add_geometry(trimesh.creation.icosphere(radius=1), transform=trimesh.transformations.translation_matrix((x, 0, 0)))
+    scene.export(tmp_path / "two.glb")
+    points, _ = sample_file(tmp_path / "two.glb", 1000, rng())
+    assert np.abs(points[:, 0]).min() > 0.9 * FIT_RADIUS * 2 / 4 and np.abs(points[:, 0]).max() <= FIT_RADIUS + 1e-6
+
+
+def test_point_cloud_is_thinned_or_grown(tmp_path):
+    cloud = np.random.default_rng(1).uniform(-1, 1, (300, 3))
+    np.savetxt(tmp_path / "points.xyz", np.concatenate([cloud, np.tile([255, 128, 0], (300, 1))], axis=1))
+    few, colors = sample_file(tmp_path / "points.xyz", 100, rng())
+    assert len(np.unique(few, axis=0)) == 100
+    np.testing.assert_allclose(colors, np.tile([1, 128 / 255, 0], (100, 1)))
+    many, colors = sample_file(tmp_path / "points.xyz", 1000, rng())
+    assert len(many) == len(colors) == 1000
+    radius = np.linalg.norm(cloud - (cloud.min(0) + cloud.max(0)) / 2, axis=1).max()
+    np.testing.assert_allclose(many[:300], (cloud - (cloud.min(0) + cloud.max(0)) / 2) * FIT_RADIUS / radius)
+
+
+def test_point_cloud_of_a_ply(tmp_path):
+    green = np.tile([0, 255, 0, 255], (50, 1))
+    trimesh.PointCloud(np.random.default_rng(1).normal(size=(50, 3)), colors=green).export(tmp_path / "cloud.ply")
+    model = begin(initial=str(tmp_path / "cloud.ply"), count=80)
+    assert len(model) == 80
+    torch.testing.assert_close(sh_to_rgb(model.params["sh0"])[:, 0], torch.tensor([[0.0, 1, 0]]).repeat(80, 1))
+    assert model.params["means"].norm(dim=1).max() < 1.2
+
+
+def test_earlier_gaussians_are_taken_as_they_are(tmp_path):
+    first = begin(count=30, sh_degree=1, max_scale=0.5)
+    first.save_ply(tmp_path / "splats.ply")
+    again = begin(initial=str(tmp_path / "splats.ply"), sh_degree=2, max_scale=0.5)
+    assert torch.equal(again.params["means"], first.params["means"]) and again.params["shN"].shape == (30, 8, 3)
+    assert begin(initial=str(tmp_path / "splats.ply")).sh_degree == 0
+
+
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        ("mesh.obj", b"not a mesh"),
+        ("mesh.glb", b"\x00" * 40),
+        ("mesh.stl", b""),
+        ("cloud.ply", b"ply\nformat ascii 1.0\nelement vertex 0\nproperty float x\nend_header\n"),
+        ("points.xyz", b"1 2\n3 4\n"),
+        ("points.xyz", b"one two three\n"),
+        ("points.xyz", b""),
+        ("points.xyz", b"1 2 3\n1 2 3\n"),
+        ("points.xyz", b"1 2 nan\n1 2 3\n"),
+        ("mesh.fbx", b"FBX"),
+        ("mesh", b""),
+    ],
+)
+@pytest.mark.filterwarnings("ignore")
+def test_bad_files_are_refused_by_name(tmp_path, name, content):
+    (tmp_path / name).write_bytes(content)
+    with pytest.raises(InputError, match=name) as error:
+        begin(initial=str(tmp_path / name), count=10)
+    assert error.value.remedy
+
+
+def test_missing_file_is_refused(tmp_path):
+    with pytest.raises(InputError, match="no file"):
+        begin(initial=str(tmp_path / "gone.obj"))

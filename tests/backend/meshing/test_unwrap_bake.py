@@ -1,0 +1,136 @@
+"""UV charts do not overlap, and the baked texture shows the colours that were rendered."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import trimesh
+
+from backend.config import TextureConfig
+from backend.evaluation.metrics import psnr
+from backend.meshing import TexturedMesh
+from backend.meshing.bake import Unwrapped, bake_texture, dilate, look, nearest_color, project, refine, texel_map
+from backend.meshing.cleanup import vertex_normals
+from backend.meshing.unwrap import unwrap
+from backend.meshing.views import sphere_cameras
+from backend.meshing.zbuffer import rasterize_mesh, render_textured
+
+CONFIG = TextureConfig(size=256, views=24, image_size=128, refine=8)
+
+
+def unwrapped(mesh: trimesh.Trimesh, size: int = 256) -> Unwrapped:
+    vertices, faces = np.asarray(mesh.vertices, np.float32), np.asarray(mesh.faces, np.int32)
+    vertex_map, new_faces, uv = unwrap(vertices, faces, size)
+    return Unwrapped(vertices[vertex_map], vertex_normals(vertices, faces)[vertex_map], new_faces, uv)
+
+
+@pytest.fixture
+def torus(scene) -> Unwrapped:
+    return unwrapped(scene("torus"))
+
+
+def test_unwrap_keeps_faces_and_spreads_them_without_overlap(scene):
+    mesh = scene("torus")
+    vertex_map, faces, uv = unwrap(mesh.vertices, mesh.faces, 256)
+    assert np.array_equal(vertex_map[faces], mesh.faces)
+    assert uv.min() >= 0 and uv.max() <= 1
+    corners = uv[faces]
+    a, b = corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0]
+    areas = 0.5 * np.abs(a[:, 0] * b[:, 1] - a[:, 1] * b[:, 0])
+    # The charts' total area is the area that they cover: nothing lies on anything else.
+    in_texture = np.concatenate([uv * 2048, np.ones((len(uv), 1))], axis=1)
+    face_index, _, _ = rasterize_mesh(in_texture, faces, np.eye(4), np.eye(3), 2048, 2048)
+    assert (face_index >= 0).mean() == pytest.approx(areas.sum(), rel=0.01)
+    assert areas.sum() > 0.4
+
+
+def test_unwrap_is_deterministic(scene):
+    mesh = scene("bowl")
+    first, second = unwrap(mesh.vertices, mesh.faces, 256), unwrap(mesh.vertices, mesh.faces, 256)
+    assert all(np.array_equal(a, b) for a, b in zip(first, second))
+
+
+def test_texel_map_puts_v_upwards():
+    vertices = np.array([[0.0, 0, 0], [1, 0, 0], [0, 0, 1]], np.float32)
+    uv = np.array([[0.0, 0.0], [1.0, 0.0], [0.0, 1.0]], np.float32)
+    face_index, barycentric = texel_map(Unwrapped(vertices, vertices, np.array([[0, 1, 2]], np.int32), uv), 4)
+    assert np.array_equal(face_index == 0, np.tril(np.ones((4, 4), bool)))
+    assert barycentric[3, 0] == pytest.approx([0.75, 0.125, 0.125])
+
+
+@pytest.mark.parametrize("name", ["torus", "table"])
+def test_baked_mesh_looks_like_the_renders(name, scene, scene_render, unseen_cameras):
+    mesh = unwrapped(scene(name).subdivide())
+    render = scene_render(name)
+    texture = bake_texture(mesh, render, CONFIG, np.random.default_rng(0))
+    assert texture.shape == (256, 256, 3) and texture.dtype == np.uint8
+    textured = TexturedMesh(mesh.vertices, mesh.normals, mesh.faces, mesh.uv, texture)
+    truth = render(unseen_cameras)[0]
+    assert np.mean([psnr(render_textured(textured, camera)[0], image) for camera, image in zip(unseen_cameras, truth)]) > 34
+
+
+def test_translucency_does_not_whiten_the_texture(torus, scene_render):
+    solid = bake_texture(torus, scene_render("torus"), CONFIG, np.random.default_rng(0)).astype(float)
+    pale = bake_texture(torus, scene_render("torus", opacity=0.8), CONFIG, np.random.default_rng(0))
+    assert np.abs(solid - pale).mean() < 1.5
+
+
+def test_the_generator_alone_decides(torus, scene_render):
+    first, second, other = (bake_texture(torus, scene_render("torus"), CONFIG, np.random.default_rng(seed)) for seed in (1, 1, 2))
+    assert np.array_equal(first, second)
+    assert not np.array_equal(first, other)
+
+
+def test_points_are_coloured_by_the_views_that_see_them(torus, scene_render, colours):
+    cameras = sphere_cameras(24, np.zeros(3), 0.75, 128)
+    rgb, alpha, _ = scene_render("torus")(cameras)
+    views = [look(torus, camera, image, cover) for camera, image, cover in zip(cameras, rgb, alpha)]
+    color, seen = project(torus.vertices, torus.normals, views)
+    assert seen.mean() > 0.9
+    assert np.abs(color - colours(torus.vertices))[seen].mean() < 0.02
+    for offset in (-0.1, 0.1):  # below the surface points are hidden; above it they are not what the views show
+        color, seen = project(torus.vertices + offset * torus.normals, torus.normals, views)
+        assert (color[~seen] == 0).all() and seen.mean() < 0.02
+
+
+def test_hidden_points_take_no_colour_from_what_hides_them(scene):
+    """A red ball inside a larger blue one: no view sees it."""
+    small, large = trimesh.creation.icosphere(3, 0.2), trimesh.creation.icosphere(3, 0.6)
+    mesh = unwrapped(trimesh.util.concatenate([small, large]))
+    cameras = sphere_cameras(12, np.zeros(3), 0.7, 64)
+    blue = np.zeros((64, 64, 3), np.float32) + np.float32([0, 0, 1])
+    views = [look(mesh, camera, blue, np.ones((64, 64), np.float32)) for camera in cameras]
+    _, seen = project(mesh.vertices, mesh.normals, views)
+    is_large = np.linalg.norm(mesh.vertices, axis=1) > 0.4
+    assert not seen[~is_large].any() and seen[is_large].mean() > 0.9
+
+
+def test_unseen_points_take_the_nearest_colour():
+    positions = np.array([[0.0, 0, 0], [1, 0, 0], [0.9, 0, 0], [5, 0, 0]])
+    color = np.array([[1.0, 0, 0], [0, 1, 0], [0, 0, 0], [0, 0, 0]], np.float32)
+    filled = nearest_color(positions, color, np.array([True, True, False, False]))
+    assert filled == pytest.approx(np.array([[0.5, 0.5, 0]] * 2))  # of so few, all count
+    assert nearest_color(positions, color, np.zeros(4, bool)) == pytest.approx(np.full((4, 3), 0.5))
+    assert nearest_color(positions, color, np.ones(4, bool)).shape == (0, 3)
+
+
+def test_dilation_fills_everything_with_the_nearest_texel():
+    texture = np.zeros((8, 8, 3), np.float32)
+    texture[2, 1], texture[2, 6] = [1, 0, 0], [0, 1, 0]
+    filled = dilate(texture, texture.any(axis=-1))
+    assert (filled[:, :4] == [1, 0, 0]).all() and (filled[:, 4:] == [0, 1, 0]).all()
+    assert dilate(texture, np.zeros((8, 8), bool)) is texture
+
+
+def test_refinement_recovers_a_texture_from_its_renders(torus, scene_render):
+    cameras = sphere_cameras(24, np.zeros(3), 0.75, 128)
+    rgb, alpha, _ = scene_render("torus")(cameras)
+    views = [look(torus, camera, image, cover) for camera, image, cover in zip(cameras, rgb, alpha)]
+    blank = np.full((256, 256, 3), 0.5, np.float32)
+
+    def error(texture: np.ndarray) -> float:
+        textured = TexturedMesh(torus.vertices, torus.normals, torus.faces, torus.uv, np.round(255 * texture).astype(np.uint8))
+        return float(np.mean([np.abs(render_textured(textured, c)[0] - i).mean() for c, i in zip(cameras[::5], rgb[::5])]))
+
+    errors = [error(refine(blank, torus, views, steps, np.random.default_rng(0))) for steps in (0, 4, 24)]
+    assert errors[0] > 3 * errors[1] > 3 * errors[2]

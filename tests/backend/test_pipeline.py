@@ -1,0 +1,248 @@
+"""Whole runs on the built-in exact prior, small: prompt to files, resumed, stopped, cancelled, steered."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from backend import settings
+from backend.config import GenerationConfig
+from backend.control import Control, JobCancelled
+from backend.job import JobFolder
+from backend.pipeline import run_job
+from backend.protocol import CheckpointWritten, Event, JobSpec, Phase, Regions, Result
+
+SMALL = (
+    "prior.views=150",
+    "gaussians.count=400",
+    "densification.max_count=600",
+    "densification.every=10",
+    "optimizer.iterations=90",
+    "optimizer.views=1",
+    "optimizer.resolution_steps=[[0.0, 64]]",
+    "run.checkpoint_every=20",
+    "run.preview_every=0",
+    "surface.resolution=48",
+    "surface.views=12",
+    "surface.faces=1000",
+    "texture.size=128",
+    "texture.views=8",
+    "texture.refine=0",
+)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def cache(tmp_path_factory: pytest.TempPathFactory):
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("COGRAD3D_CACHE", str(tmp_path_factory.mktemp("cache")))
+        yield
+
+
+def config(*sets: str) -> GenerationConfig:
+    return settings.resolve("draft", sets=[*SMALL, *sets])
+
+
+def make_job(root: Path, settled: GenerationConfig, **spec: object) -> JobFolder:
+    return JobFolder.create(root, JobSpec(prompt="a red cat", **spec), settled)
+
+
+def execute(folder: JobFolder, settled: GenerationConfig, control: Control | None = None, emit=lambda event: None) -> Result:
+    with folder.lock():
+        return run_job(folder, settled, folder.spec, emit, control or Control())
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory: pytest.TempPathFactory) -> tuple[JobFolder, Result, list[Event]]:
+    root = tmp_path_factory.mktemp("finished")
+    events: list[Event] = []
+    folder = make_job(root, config(), outputs=(str(root / "cat.glb"), str(root / "cat.obj")))
+    return folder, execute(folder, config(), emit=events.append), events
+
+
+def test_a_run_leaves_every_promised_file(finished: tuple[JobFolder, Result, list[Event]]) -> None:
+    folder, result, _ = finished
+    for path in (folder.asset_path, folder.splats_path, folder.preview_image_path, folder.preview_splats_path):
+        assert path.stat().st_size > 0, path.name
+    assert all(Path(output).stat().st_size > 0 for output in result.outputs)
+    assert result.iterations == 90
+    assert result.faces > 100
+
+
+def test_events_come_in_the_order_of_the_phases(finished: tuple[JobFolder, Result, list[Event]]) -> None:
+    events = finished[2]
+    names = [event.name for event in events if isinstance(event, Phase) and not event.message]
+    assert names == ["prior", "prepare", "optimise", "surface", "texture", "export"]
+    assert isinstance(events[-1], Result)
+    assert [event.iteration for event in events if isinstance(event, CheckpointWritten)] == [20, 40, 60, 80, 90]
+    regions = [event for event in events if isinstance(event, Regions)]
+    assert len(regions[-1].probability) == 36
+    assert sum(regions[-1].visits) == 90
+
+
+def test_config_repeats_the_run(finished: tuple[JobFolder, Result, list[Event]]) -> None:
+    settled = settings.from_dict(finished[0].config)
+    assert settled.guidance.scale == 1.0
+    assert settled.guidance.weighting == "x0"
+    assert settled.grid.fov == 40.0
+    assert settled.grid.distance_edges == (3.3, 3.3)
+
+
+def test_the_trace_recomputes_equations_6_and_7(finished: tuple[JobFolder, Result, list[Event]]) -> None:
+    trace = list(finished[0].read_trace())
+    assert [line["iteration"] for line in trace] == list(range(90))
+    losses: dict[int, list[float]] = {}
+    for line in trace:
+        for region, r in enumerate(line["indicator"]):
+            seen = losses.get(region, [])[-10:]
+            if len(seen) < 2:
+                assert r == 1
+            else:
+                mean, n = np.mean(seen[:-1]), len(seen)
+                assert r == pytest.approx((mean * (n - 1) + seen[-1]) / (mean * n), rel=1e-4)
+        if line["iteration"] >= 72:  # the two warm-up passes over 36 regions are over
+            softmax = np.exp(np.array(line["indicator"]) / 0.1)
+            assert line["probability"] == pytest.approx(0.85 * softmax / softmax.sum() + 0.15 / 36, rel=1e-4)
+        losses.setdefault(line["region"], []).append(line["loss_normalised"])
+
+
+def test_the_trace_recomputes_equations_8_and_10(finished: tuple[JobFolder, Result, list[Event]]) -> None:
+    trace = list(finished[0].read_trace())
+    fused = [line for line in trace if line["neighbours"]]
+    assert fused, "the run must be long enough for some fusion"
+    for line in fused:
+        assert sum(neighbour["weight"] for neighbour in line["neighbours"]) == pytest.approx(1)
+        for neighbour in line["neighbours"]:
+            assert abs(neighbour["t"] - line["t"]) <= 100
+            stored = trace[line["iteration"] - neighbour["age"]]
+            assert (stored["region"], stored["t"]) == (neighbour["region"], neighbour["t"])
+        for group, main in line["norm_main"].items():
+            projected, whole = line["norm_projected"][group], line["norm_fused"][group]
+            assert projected <= 0.5 * main * (1 + 1e-4)
+            assert whole**2 == pytest.approx(main**2 + projected**2, rel=1e-3, abs=1e-20), "orthogonal parts add in squares"
+    for line in trace:
+        assert abs(line["t"] - np.clip(line["t_mix"], 20, 980)) <= 51
+        assert line["t_mix"] == pytest.approx(line["t_global"] + line["t_neighbourhood"])
+
+
+def test_a_resumed_run_gives_the_same_trace(tmp_path: Path, finished: tuple[JobFolder, Result, list[Event]]) -> None:
+    folder = make_job(tmp_path, config())
+    control = Control()
+
+    def interrupt_after_a_while(event: Event) -> None:
+        if isinstance(event, CheckpointWritten) and event.iteration == 40:
+            control.interrupt()
+
+    with pytest.raises(JobCancelled):
+        execute(folder, config(), control, interrupt_after_a_while)
+    assert len(list(folder.read_trace())) == 40
+    execute(folder, config())
+    expected, actual = (list(job.read_trace()) for job in (finished[0], folder))
+    assert actual == expected
+
+
+def test_a_run_killed_between_checkpoints_goes_on_from_the_last_one(
+    tmp_path: Path, finished: tuple[JobFolder, Result, list[Event]]
+) -> None:
+    class Killed(Exception):
+        pass
+
+    folder = make_job(tmp_path, config())
+    append = folder.append_trace
+
+    def die_at_50(line: dict) -> None:
+        append(line)
+        if line["iteration"] == 50:
+            raise Killed
+
+    folder.append_trace = die_at_50  # type: ignore[method-assign]
+    with pytest.raises(Killed):
+        execute(folder, config())
+    folder.close()
+    again = JobFolder.open(folder.path)
+    execute(again, config())
+    assert list(again.read_trace()) == list(finished[0].read_trace())
+
+
+def test_stop_makes_the_mesh_of_what_is_there(tmp_path: Path) -> None:
+    folder, control = make_job(tmp_path, config()), Control()
+
+    def stop(event: Event) -> None:
+        if isinstance(event, CheckpointWritten):
+            control.stop()
+
+    result = execute(folder, config(), control, stop)
+    assert result.iterations == 20
+    assert folder.asset_path.exists()
+
+
+def test_cancel_during_the_mesh_leaves_no_asset_but_a_checkpoint(tmp_path: Path) -> None:
+    folder, control = make_job(tmp_path, config()), Control()
+
+    def cancel(event: Event) -> None:
+        if isinstance(event, Phase) and event.name == "texture":
+            control.cancel()
+
+    with pytest.raises(JobCancelled):
+        execute(folder, config(), control, cancel)
+    assert not folder.asset_path.exists()
+    assert folder.latest_checkpoint().iteration == 90
+
+
+def test_a_frozen_region_is_not_visited_and_a_boosted_one_is_more_often(tmp_path: Path) -> None:
+    folder, control = make_job(tmp_path, config("optimizer.iterations=150")), Control()
+    control.set_weights([5], 0.0)
+    control.set_weights([7], 20.0)
+    execute(folder, config("optimizer.iterations=150"), control)
+    visits = np.bincount([line["region"] for line in folder.read_trace()], minlength=36)
+    assert visits[5] == 0
+    assert visits[7] > 10
+
+
+@pytest.mark.parametrize("part", ["region-sampling", "timestep-sampling", "gradient-fusion"])
+def test_every_module_can_be_left_out(tmp_path: Path, part: str) -> None:
+    settled = settings.resolve("draft", sets=[*SMALL, "optimizer.iterations=80"], without=[part])
+    folder = make_job(tmp_path, settled)
+    execute(folder, settled)
+    trace = list(folder.read_trace())
+    if part == "region-sampling":
+        assert all(line["probability"] == pytest.approx([1 / 36] * 36) for line in trace)
+    elif part == "timestep-sampling":
+        assert all(line["t_local"] == 0 for line in trace)
+        assert np.std([line["t"] for line in trace[-20:]]) > 150, "uniform to the end"
+    else:
+        assert not any(line["neighbours"] for line in trace)
+        assert all(line["norm_fused"] == line["norm_main"] for line in trace)
+
+
+def test_the_same_seed_repeats_and_another_does_not(tmp_path: Path) -> None:
+    short = ("optimizer.iterations=5",)
+    traces = []
+    for index, sets in enumerate((short, short, (*short, "run.seed=1"))):
+        folder = make_job(tmp_path / str(index), config(*sets))
+        execute(folder, config(*sets))
+        traces.append(list(folder.read_trace()))
+    assert traces[0] == traces[1]
+    assert traces[0] != traces[2]
+
+
+def test_the_made_by_record_names_versions_and_prior(finished: tuple[JobFolder, Result, list[Event]]) -> None:
+    record = json.loads((finished[0].path / "made_by.json").read_text())
+    assert record["prior"] == "builtin:exact"
+    assert record["torch"] == torch.__version__
+    assert len(record["prior_fingerprint"]) == 16
+
+
+def test_view_words_decide_where_the_face_is(tmp_path: Path) -> None:
+    """With view words off, the prompt says nothing of the back, so the run must differ from the first step's prompt on."""
+    settled = config("optimizer.iterations=3", "guidance.view_prompts=false")
+    folder = make_job(tmp_path, settled)
+    execute(folder, settled)
+    plain = [line["loss"] for line in folder.read_trace()]
+    worded = make_job(tmp_path, replace(settled, guidance=replace(settled.guidance, view_prompts=True)))
+    execute(worded, settings.from_dict(worded.config))
+    assert plain != [line["loss"] for line in worded.read_trace()]

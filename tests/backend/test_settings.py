@@ -1,0 +1,348 @@
+"""Settings: layering, checks, names, and the round trip through JSON."""
+
+import dataclasses
+import json
+import math
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from backend import settings
+from backend.config import GenerationConfig
+from backend.errors import ConfigError
+
+DOCS = Path(__file__).parents[2] / "docs" / "method.md"
+
+
+def refused(*sets, **arguments):
+    """The error of settings that must be refused."""
+    with pytest.raises(ConfigError) as error:
+        settings.resolve(sets=sets, **arguments)
+    assert error.value.remedy
+    return error.value
+
+
+# Layers
+
+
+def test_plain_defaults():
+    assert settings.resolve(quality=None, method=None) == GenerationConfig()
+
+
+def test_the_papers_method_is_the_default():
+    assert settings.resolve(quality=None, method="cograd3d") == GenerationConfig()
+
+
+def test_each_layer_overrides_the_one_before(tmp_path):
+    file = tmp_path / "mine.toml"
+    file.write_text('[optimizer]\niterations = 77\nviews = 3\n[gradient_fusion]\nenabled = true\ncap = inf\n[prior]\nname = "some/model"\n')
+    draft = settings.resolve("draft")
+    assert draft.optimizer.iterations == 400
+    config = settings.resolve("draft", "annealed-only", file, ["optimizer.views=4", "region_sampling.enabled=true"], ["region-sampling"])
+    assert config.surface == draft.surface  # quality preset
+    assert config.timestep_sampling.mode == "annealed"  # method preset
+    assert config.optimizer.iterations == 77  # the file, over the quality preset
+    assert config.gradient_fusion.enabled  # the file, over the method preset
+    assert config.gradient_fusion.cap == math.inf
+    assert config.prior.name == "some/model"
+    assert config.optimizer.views == 4  # --set, over the file
+    assert not config.region_sampling.enabled  # --without, over --set
+
+
+def test_resolving_leaves_the_defaults_alone():
+    settings.resolve("high", sets=["optimizer.views=7"])
+    assert settings.resolve(None, None) == GenerationConfig()
+
+
+@pytest.mark.parametrize(
+    "names", [["region-sampling", "timestep-sampling", "gradient-fusion"], ["A", "b", "C"], ["region_sampling", "B", "Gradient-Fusion"]]
+)
+def test_without(names):
+    config = settings.resolve(without=names)
+    enabled = [getattr(config, section).enabled for section in settings.COMPONENTS.values()]
+    assert enabled == [False, False, False]
+
+
+@pytest.mark.parametrize("kind", ["quality", "method"])
+def test_every_preset_resolves_and_describes_itself(kind):
+    known = settings.presets(kind)
+    assert set(known) >= ({"draft", "normal", "high"} if kind == "quality" else {"cograd3d", "annealed-only"})
+    for name, description in known.items():
+        assert description
+        assert settings.resolve(**{kind: name})
+
+
+def test_quality_presets_are_ordered():
+    draft, normal, high = (settings.resolve(name) for name in ("draft", "normal", "high"))
+    for section, name in (("optimizer", "iterations"), ("surface", "resolution"), ("surface", "faces"), ("texture", "size")):
+        values = [getattr(getattr(config, section), name) for config in (draft, normal, high)]
+        assert values == sorted(set(values))
+
+
+def test_annealed_only_is_the_global_schedule_alone():
+    config = settings.resolve(method="annealed-only")
+    assert (config.region_sampling.enabled, config.gradient_fusion.enabled) == (False, False)
+    assert (config.timestep_sampling.enabled, config.timestep_sampling.mode) == (True, "annealed")
+
+
+# --set
+
+
+@pytest.mark.parametrize(
+    ("assignment", "section", "name", "expected"),
+    [
+        ("optimizer.iterations=12", "optimizer", "iterations", 12),
+        (" optimizer.iterations = 12 ", "optimizer", "iterations", 12),
+        ("gradient_fusion.cap=inf", "gradient_fusion", "cap", math.inf),
+        ("gradient_fusion.cap=2", "gradient_fusion", "cap", 2.0),
+        ("guidance.view_prompts=false", "guidance", "view_prompts", False),
+        ("guidance.scale=7.5", "guidance", "scale", 7.5),
+        ("guidance.scale=auto", "guidance", "scale", None),
+        ("prior.name=org/model=x", "prior", "name", "org/model=x"),
+        ("prior.name=2024", "prior", "name", "2024"),
+        ("prior.name='quoted text'", "prior", "name", "quoted text"),
+        ("region_sampling.indicator=level", "region_sampling", "indicator", "level"),
+        ("grid.elevation_edges=[-10, 20, 90]", "grid", "elevation_edges", (-10.0, 20.0, 90.0)),
+        ("grid.distance_edges=[]", "grid", "distance_edges", ()),
+        ("timestep_sampling.gains=[1, 0, 0.5]", "timestep_sampling", "gains", (1.0, 0.0, 0.5)),
+        ("optimizer.resolution_steps=[[0, 32], [0.5, 64]]", "optimizer", "resolution_steps", ((0.0, 32), (0.5, 64))),
+        ("run.device=cuda:1", "run", "device", "cuda:1"),
+    ],
+)
+def test_assignments(assignment, section, name, expected):
+    value = getattr(getattr(settings.resolve(sets=[assignment]), section), name)
+    assert value == expected
+    assert type(value) is type(expected)
+
+
+def test_the_last_assignment_wins():
+    assert settings.resolve(sets=["run.seed=1", "run.seed=2"]).run.seed == 2
+
+
+def test_an_assignment_sets_one_thing_only():
+    # What would be a second TOML line is part of the value, and refused as such.
+    assert "whole number" in refused("optimizer.iterations=1\nviews=2").message
+
+
+@pytest.mark.parametrize("text", ["", "optimizer.iterations", "optimizer.iterations=", "=3"])
+def test_malformed_assignments(text):
+    assert "section.name=value" in refused(text).message
+
+
+# Names
+
+
+@pytest.mark.parametrize(
+    ("name", "suggestion"),
+    [
+        ("gradient_fusion.capp", "gradient_fusion.cap"),
+        ("fusion.cap", "gradient_fusion.cap"),
+        ("cap", "gradient_fusion.cap"),
+        ("optimizer.iteration", "optimizer.iterations"),
+        ("optimiser.iterations", "optimizer.iterations"),
+        ("regon_sampling.uniform_flor", "region_sampling.uniform_floor"),
+        ("gradient_fusion.momentum", "timestep_sampling.momentum"),
+    ],
+)
+def test_unknown_settings_name_the_nearest(name, suggestion):
+    error = refused(f"{name}=1")
+    assert repr(name) in error.message
+    assert suggestion in error.remedy
+
+
+def test_what_resembles_nothing_lists_the_sections():
+    assert "gradient_fusion" in refused("qqq.zzz=1").remedy
+
+
+def test_unknown_names_in_a_file_name_the_file(tmp_path):
+    file = tmp_path / "mine.toml"
+    for text, suggestion in (
+        ("[gradient_fusion]\ncapp = 1", "gradient_fusion.cap"),
+        ("cap = 1", "gradient_fusion.cap"),
+        ("gradient_fusion = 1", "gradient_fusion.enabled"),
+        ("[gradient_fuson]", "gradient_fusion"),
+    ):
+        file.write_text(text)
+        error = refused(toml_file=file)
+        assert "mine.toml" in error.message
+        assert suggestion in error.remedy
+
+
+@pytest.mark.parametrize(
+    ("arguments", "suggestion"),
+    [
+        ({"quality": "norml"}, "normal"),
+        ({"method": "cograd"}, "cograd3d"),
+        ({"without": ["region"]}, "region-sampling"),
+        ({"without": ["D"]}, "A, B, C"),
+    ],
+)
+def test_unknown_presets_and_components(arguments, suggestion):
+    assert suggestion in refused(**arguments).remedy
+
+
+@pytest.mark.parametrize("name", ["../config", "quality/draft", ""])
+def test_presets_are_names_and_not_paths(name):
+    refused(method=name)
+
+
+def test_unreadable_files(tmp_path):
+    refused(toml_file=tmp_path / "missing.toml")
+    refused(toml_file=tmp_path)
+    broken = tmp_path / "broken.toml"
+    broken.write_text("[optimizer\n")
+    assert "line 1" in refused(toml_file=broken).message
+    broken.write_bytes(b"\xff\xfe")
+    refused(toml_file=broken)
+
+
+# Values
+
+
+@pytest.mark.parametrize(
+    ("assignment", "says"),
+    [
+        ("optimizer.iterations=1.5", "whole number"),
+        ("optimizer.iterations=true", "whole number"),
+        ("optimizer.iterations=many", "whole number"),
+        ("optimizer.iterations=0", "at least 1"),
+        ("gradient_fusion.cap=true", "a number"),
+        ("gradient_fusion.cap=nan", "a number"),
+        ("gradient_fusion.cap=-0.5", "at least 0"),
+        ("gradient_fusion.cap=-inf", "at least 0"),
+        ("optimizer.lr_means=inf", "finite"),
+        ("region_sampling.uniform_floor=1.5", "at most 1"),
+        ("guidance.view_prompts=yes", "true or false"),
+        ("guidance.view_prompts=1", "true or false"),
+        ("guidance.scale=strong", 'a number or "auto"'),
+        ("region_sampling.indicator=ratios", "cannot be 'ratios'"),
+        ("grid.elevation_edges=30", "a list"),
+        ("grid.elevation_edges=[0, up]", "a list"),
+        ("grid.elevation_edges=[30, 10]", "ascending"),
+        ("grid.elevation_edges=[10, 10]", "ascending"),
+        ("grid.elevation_edges=[10]", "ascending"),
+        ("grid.elevation_edges=[]", "ascending"),
+        ("grid.elevation_edges=[0, 100]", "within -90 and 90"),
+        ("grid.distance_edges=[0, 2]", "positive"),
+        ("grid.distance_edges=[3, 2]", "ascending"),
+        ("timestep_sampling.gains=[1, 2]", "a list of 3"),
+        ("timestep_sampling.start=0.05", "must be below"),
+        ("timestep_sampling.end=0.98", "must be below"),
+        ("timestep_sampling.clip_low=0.99", "must be below"),
+        ("timestep_sampling.clip_low=0.2", "must not exceed"),
+        ("timestep_sampling.clip_high=0.8", "must not exceed"),
+        ("densification.start=0.9", "must not exceed"),
+        ("gaussians.min_scale=0.5", "must be below"),
+        ("gaussians.count=1000000", "must not exceed"),
+        ("optimizer.betas=[0.9, 1.0]", "below 1"),
+        ("optimizer.resolution_steps=[[0.5, 64]]", "begin at progress 0"),
+        ("optimizer.resolution_steps=[[0, 64], [0, 32]]", "ascend"),
+        ("optimizer.resolution_steps=[[0, 4]]", "at least 8 pixels"),
+        ("optimizer.resolution_steps=[[0, 64.5]]", "a list"),
+        ("run.device=gpu", "no device"),
+        ("run.seed=-1", "at least 0"),
+        ("prior.name=''", "non-empty"),
+    ],
+)
+def test_impossible_values_are_refused(assignment, says):
+    assert says in refused(assignment).message
+
+
+def test_a_misspelt_choice_names_the_nearest():
+    assert "ratio" in refused("region_sampling.indicator=rato").remedy
+    assert "ratio, literal, level" in refused("region_sampling.indicator=xyz").remedy
+
+
+def test_an_error_names_where_the_value_came_from(tmp_path):
+    file = tmp_path / "mine.toml"
+    file.write_text("[gradient_fusion]\ncap = -1\n")
+    assert "mine.toml" in refused(toml_file=file).message
+    assert "--set gradient_fusion.cap=-1" in refused("gradient_fusion.cap=-1").message
+
+
+# The catalogue
+
+
+def test_every_declared_default_passes_its_own_checks():
+    for setting in settings.catalogue().values():
+        assert settings._checked(setting, setting.default, "") == setting.default
+        assert setting.help
+    settings.check(GenerationConfig())
+
+
+def test_the_catalogue_has_every_field():
+    config = GenerationConfig()
+    assert list(settings.catalogue()) == [f"{s}.{f.name}" for s in config.sections() for f in dataclasses.fields(getattr(config, s))]
+
+
+# Plain data
+
+
+def values_for(setting):
+    """A strategy of values that a setting accepts by itself."""
+    low, high = setting.low, setting.high
+    kind = str(setting.type)
+    if setting.choices:
+        return st.sampled_from(setting.choices)
+    if setting.type is bool:
+        return st.booleans()
+    if setting.type is int:
+        return st.integers(math.ceil(low or 0), int(high) if high is not None else 10**6)
+    if setting.type is float or "float | None" in kind:
+        numbers = st.floats(low if low is not None else -1e6, high if high is not None else 1e6)
+        extra = ([math.inf] if setting.infinite else []) + ([None] if "None" in kind else [])
+        return st.one_of(numbers, st.sampled_from(extra)) if extra else numbers
+    return st.just(setting.default)
+
+
+@given(st.data())
+def test_json_round_trip(data):
+    config = GenerationConfig()
+    for setting in data.draw(st.lists(st.sampled_from(list(settings.catalogue().values())), max_size=5)):
+        setattr(getattr(config, setting.section), setting.name, data.draw(values_for(setting)))
+    try:
+        settings.check(config)
+    except ConfigError:
+        return
+    assert settings.from_dict(json.loads(json.dumps(settings.to_dict(config), allow_nan=False))) == config
+
+
+def test_json_keeps_tuples_and_infinity():
+    config = settings.resolve(sets=["gradient_fusion.cap=inf", "optimizer.resolution_steps=[[0, 32], [0.5, 64]]", "guidance.scale=auto"])
+    data = settings.to_dict(config)
+    assert data["gradient_fusion"]["cap"] == "inf"
+    assert data["optimizer"]["resolution_steps"] == [[0.0, 32], [0.5, 64]]
+    assert data["guidance"]["scale"] is None
+    assert settings.from_dict(data) == config
+
+
+def test_from_dict_checks_and_fills_in():
+    assert settings.from_dict({}) == GenerationConfig()
+    assert settings.from_dict({"made_by": {"cograd3d": "0.1.0"}, "run": {"seed": 3}}).run.seed == 3
+    for data in ({"run": {"sed": 3}}, {"run": {"seed": "three"}}, {"run": 3}, {"grid": {"elevation_edges": [1, 0]}}):
+        with pytest.raises(ConfigError):
+            settings.from_dict(data)
+
+
+def test_settings_need_the_standard_library_only():
+    script = "import sys, backend.settings as s; s.resolve(); print(sorted({'numpy', 'torch'} & set(sys.modules)))"
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True, cwd=DOCS.parents[1])
+    assert done.stdout.strip() == "[]"
+
+
+# The documentation
+
+
+@pytest.mark.parametrize("section", ["grid", "region_sampling", "timestep_sampling", "gradient_fusion"])
+def test_the_documented_defaults_are_the_real_ones(section):
+    rows = dict(re.findall(r"^\| `(\w+\.\w+)` \| `([^`]*)` \|", DOCS.read_text(encoding="utf-8"), flags=re.MULTILINE))
+    for path, setting in settings.catalogue().items():
+        if setting.section == section:
+            assert path in rows, f"docs/method.md does not list {path}"
+            _, _, value = settings.parse_assignment(f"{path}={rows[path]}")
+            assert settings._checked(setting, value, "docs/method.md") == setting.default, path
