@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import tempfile
 import unicodedata
 from pathlib import Path
@@ -59,12 +60,21 @@ def check_output(path: Path, *, overwrite: bool, formats: tuple[str, ...] = ASSE
         )
     if path.is_dir():
         raise OutputError(f"{path} is a folder.", remedy="Name a file in it.")
-    if path.exists() and not overwrite:
-        raise OutputError(f"{path} exists already.", remedy="Choose another name, or replace it with --overwrite.")
+    for file in (path, *companions(path)):
+        if file.exists() and not overwrite:
+            raise OutputError(f"{file} exists already.", remedy="Choose another name, or replace it with --overwrite.")
     if not path.parent.is_dir():
         raise OutputError(f"There is no folder {path.parent}.", remedy="Create it, or choose another one.")
     check_writable(path.parent)
     check_disk(path.parent, 50e6)
+
+
+def companions(path: Path) -> tuple[Path, ...]:
+    """The files that are written beside an asset of this name: an .obj's material and texture, whose names hold no spaces."""
+    if path.suffix.lower() != ".obj":
+        return ()
+    stem = re.sub(r"[^\w.-]", "_", path.stem)
+    return path.with_name(f"{stem}.mtl"), path.with_name(f"{stem}.png")
 
 
 def check_writable(folder: Path) -> None:

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import io
 import json
-import re
 import struct
 from collections.abc import Callable
 from pathlib import Path
@@ -20,6 +19,7 @@ from PIL import Image
 from .. import __version__
 from ..errors import OutputError
 from ..files import atomic_write_bytes
+from ..preflight import companions
 from .mesh import TexturedMesh
 from .zbuffer import sample_texture
 
@@ -108,20 +108,20 @@ def write_glb(mesh: TexturedMesh, path: Path) -> None:
 
 def write_obj(mesh: TexturedMesh, path: Path) -> None:
     """Wavefront OBJ with its material library and texture; the names of these hold no spaces, which readers disagree about."""
-    companion = re.sub(r"[^\w.-]", "_", path.stem)
+    library, picture = companions(path)
     points, index = _merged(mesh.vertices)
     normals = np.zeros_like(points)
     normals[index] = mesh.normals
     corners = np.stack([index[mesh.faces], mesh.faces, index[mesh.faces]], axis=-1) + 1  # OBJ counts from 1
-    lines = [f"# CoGrad3D {__version__}", f"mtllib {companion}.mtl", f"o {companion}"]
+    lines = [f"# CoGrad3D {__version__}", f"mtllib {library.name}", f"o {library.stem}"]
     lines += [f"v {x:.7g} {y:.7g} {z:.7g}" for x, y, z in to_y_up(points).tolist()]
     lines += [f"vt {u:.7g} {v:.7g}" for u, v in mesh.uv.tolist()]
     lines += [f"vn {x:.5g} {y:.5g} {z:.5g}" for x, y, z in to_y_up(normals).tolist()]
-    lines += [f"usemtl {companion}", "s 1"]
+    lines += [f"usemtl {library.stem}", "s 1"]
     lines += ["f " + " ".join(f"{v}/{t}/{n}" for v, t, n in face) for face in corners.tolist()]
-    material = f"newmtl {companion}\nKd 1 1 1\nKs 0 0 0\nPr {ROUGHNESS}\nPm 0\nmap_Kd {companion}.png\n"
-    atomic_write_bytes(path.with_name(f"{companion}.png"), _png(mesh.texture))
-    atomic_write_bytes(path.with_name(f"{companion}.mtl"), material.encode())
+    material = f"newmtl {library.stem}\nKd 1 1 1\nKs 0 0 0\nPr {ROUGHNESS}\nPm 0\nmap_Kd {picture.name}\n"
+    atomic_write_bytes(picture, _png(mesh.texture))
+    atomic_write_bytes(library, material.encode())
     atomic_write_bytes(path, ("\n".join(lines) + "\n").encode())
 
 

@@ -421,3 +421,12 @@ def test_the_worker_never_installs_unasked(tmp_path, monkeypatch, capsys):
     captured = capsys.readouterr()
     assert captured.out == ""
     assert "setup" in captured.err
+
+
+@pytest.mark.parametrize("companion", ["cat.mtl", "cat.png"])
+def test_the_files_beside_an_obj_are_not_replaced_unasked(tmp_path, companion):
+    (tmp_path / companion).write_text("mine")
+    with pytest.raises(OutputError, match=companion):
+        preflight.check_output(tmp_path / "cat.obj", overwrite=False)
+    preflight.check_output(tmp_path / "cat.obj", overwrite=True)
+    preflight.check_output(tmp_path / "cat.glb", overwrite=False)
