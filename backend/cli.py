@@ -21,6 +21,7 @@ from . import __version__, environment, errors
 from .console import Console, printable
 from .errors import CoGradError, OutputError, ResourceError, SetupError, UsageError
 from .files import disk_is_full
+from .wording import in_options
 
 PROGRAM = "python3 -m backend"
 
@@ -54,6 +55,7 @@ COMMANDS: dict[str, Command] = {
     "bench rasterizer": Command("bench.rasterizer", "measure the rasterisers against each other"),
     "bench iteration": Command("bench.iteration", "measure what the parts of an iteration cost"),
     "train-prior": Command("commands.train_prior", "train the built-in image model"),
+    "package": Command("commands.package", "build the zip that Blender installs", needs_environment=False),
 }
 
 
@@ -135,7 +137,7 @@ def main(arguments: Sequence[str] | None = None, *, inside: bool = False) -> int
         return 0
     except MemoryError:
         return _fail(
-            ResourceError("There is not enough memory for this.", remedy="Close other programs, or choose --quality draft."), arguments
+            ResourceError("There is not enough memory for this.", remedy="Close other programs, or choose the draft quality."), arguments
         )
     except ModuleNotFoundError as error:
         if _is_ours(error):
@@ -216,7 +218,7 @@ def _fail(error: CoGradError, arguments: Sequence[str]) -> int:
         fields = {"code": error.code, "message": error.message, "remedy": error.remedy, "exit_code": error.exit_code}
         print(json.dumps({"type": "error"} | fields), flush=True)
     else:
-        print(f"error: {error.message}" + (f"\n  {error.remedy}" if error.remedy else ""), file=sys.stderr)
+        print(f"error: {error.message}" + (f"\n  {in_options(error.remedy)}" if error.remedy else ""), file=sys.stderr)
     if os.environ.get("COGRAD3D_DEBUG"):
         traceback.print_exception(error)
     return error.exit_code

@@ -67,6 +67,7 @@ class RegionSamplingConfig:
     uniform_floor: float = setting(0.15, "share of the probability that is spread uniformly", low=0, high=1)
     warmup_passes: int = setting(2, "round-robin passes over all regions before eq. 7 is used", low=0)
     loss_bins: int = setting(20, "timestep bins of the running mean that normalises the loss; 0: raw losses", low=0)
+    weights: tuple[tuple[int, float], ...] = setting((), "factors of some regions at the start: pairs (region, factor)")
 
 
 @dataclass(kw_only=True)

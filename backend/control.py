@@ -1,6 +1,6 @@
 """What people want of a running job, kept where the run looks between two steps.
 
-The thread that reads commands (or a signal handler) writes a `Control`, the run reads it. Every method may be called from any thread.
+The threads that read commands (or a signal handler) write a `Control`, the run reads it. Every method may be called from any thread.
 """
 
 from __future__ import annotations
@@ -8,9 +8,10 @@ from __future__ import annotations
 import logging
 import math
 import threading
+import time
 from collections.abc import Callable, Iterable
 
-from .protocol import Cancel, Command, Pause, PreviewNow, Resume, Stop, Weight
+from .protocol import Cancel, Command, Detach, Pause, PreviewNow, Resume, Stop, Weight
 
 __all__ = ["Control", "JobCancelled"]
 
@@ -26,13 +27,16 @@ class Control:
 
     A loop that respects it::
 
+        def serve():
+            for region, factor in control.take_weights(len(grid)).items(): ...
+            for region in control.take_previews(len(grid)): ...
+
         while not control.should_stop:
-            control.wait_if_paused(lambda paused: emit(Paused(paused=paused)))
+            control.wait_if_paused(lambda paused: emit(Paused(paused=paused)), serve)
             if control.should_cancel:
                 write_checkpoint()
             control.raise_if_cancelled()
-            for region, factor in control.take_weights(len(grid)).items(): ...
-            if control.take_preview_request(): ...
+            serve()
             step()
     """
 
@@ -42,8 +46,13 @@ class Control:
         self._paused = False
         self._stop = False
         self._cancel_reason = ""
-        self._preview = False
+        self._previews: dict[int, None] = {}  # an ordered set
         self._weights: dict[int, float] = {}
+        self._detached = False
+        self._lease = 0.0
+        self._heard = time.monotonic()
+        self.has_unsaved = True
+        """Whether steps may be lost if the process ends now. The run says so; until it does, that is supposed."""
 
     @property
     def paused(self) -> bool:
@@ -108,14 +117,57 @@ class Control:
             raise ValueError(f"regions are numbered from 0, not {min(regions)}")
         with self._changed:
             self._weights.update(dict.fromkeys(regions, float(factor)))
+            self._changed.notify_all()
 
-    def request_preview(self) -> None:
-        """Ask for a preview after the current step."""
+    def request_preview(self, region: int = -1) -> None:
+        """Ask for a picture of the asset (-1), or of what a region's middle camera sees. Asked twice before it is made, it is made once.
+
+        Raises:
+            ValueError: a region below -1.
+        """
+        if region < -1:
+            raise ValueError(f"regions are numbered from 0, not {region}")
         with self._changed:
-            self._preview = True
+            self._previews[region] = None
+            self._changed.notify_all()
+
+    def detach(self, lease: float = 0.0) -> None:
+        """Whoever started the run goes away, which is no reason to end it any more. See `protocol.Detach`.
+
+        With a lease of 0 nobody may ever end a pause, so a run that is paused is told to write a checkpoint and go instead.
+
+        Raises:
+            ValueError: a lease that is negative or not finite.
+        """
+        if not (math.isfinite(lease) and lease >= 0):
+            raise ValueError(f"a lease must be a number of seconds from 0 up, not {lease}")
+        with self._changed:
+            self._detached, self._lease, self._heard = True, lease, time.monotonic()
+            self._changed.notify_all()
+            if lease == 0 and self._paused:
+                self.interrupt()
+
+    @property
+    def detached(self) -> bool:
+        """Whether the run is to go on though whoever started it is gone."""
+        return self._detached
+
+    @property
+    def lease_has_run_out(self) -> bool:
+        """Whether no command has come for longer than the lease of a `detach` allows."""
+        with self._changed:
+            return self._lease > 0 and time.monotonic() - self._heard > self._lease
+
+    def wait_until_detached(self, timeout: float) -> bool:
+        """Wait for a `detach` that may still be on its way; False if none came, or the run has to end anyway."""
+        with self._changed:
+            self._changed.wait_for(lambda: self._detached or self._cancel_reason, timeout)
+            return self._detached
 
     def apply(self, command: Command) -> None:
-        """Do what a command of the wire says. Raises `ValueError` for a weight that makes no sense."""
+        """Do what a command of the wire says; any of them renews the lease. Raises `ValueError` for numbers that make no sense."""
+        with self._changed:
+            self._heard = time.monotonic()
         match command:
             case Pause():
                 self.pause()
@@ -127,21 +179,36 @@ class Control:
                 self.cancel()
             case Weight(regions=regions, factor=factor):
                 self.set_weights(regions, factor)
-            case PreviewNow():
-                self.request_preview()
+            case PreviewNow(region=region):
+                self.request_preview(region)
+            case Detach(lease=lease):
+                self.detach(lease)
 
-    def wait_if_paused(self, on_change: Callable[[bool], None] | None = None) -> None:
-        """Block while paused; at once back otherwise. `on_change` is told True when the wait begins and False when it ends."""
-        if not self._paused:
+    def wait_if_paused(self, on_change: Callable[[bool], None] | None = None, serve: Callable[[], None] | None = None) -> None:
+        """Block while paused; at once back otherwise.
+
+        Args:
+            on_change: told True when the wait begins and False when it ends.
+            serve: called, by this thread, whenever weights or previews are asked for during the wait; has to take them.
+        """
+        if self._goes_on():
             return
         if on_change:
             on_change(True)
-        with self._changed:
-            # Bounded waits, so that the main thread also meets its signals where a wait cannot be interrupted (Windows).
-            while not self._changed.wait_for(lambda: not self._paused, timeout=0.5):
-                pass
+        while not self._goes_on():
+            with self._changed:
+                # A bounded wait, so that the main thread also meets its signals where a wait cannot be interrupted (Windows).
+                self._changed.wait_for(lambda: self._goes_on() or (serve is not None and self._is_asked()), timeout=0.5)
+            if serve is not None and self._is_asked():
+                serve()
         if on_change:
             on_change(False)
+
+    def _goes_on(self) -> bool:
+        return not self._paused
+
+    def _is_asked(self) -> bool:
+        return bool(self._weights or self._previews)
 
     def raise_if_cancelled(self) -> None:
         """Raises `JobCancelled` once the run was told to end without a mesh; cheap enough for the inside of long phases."""
@@ -152,13 +219,18 @@ class Control:
         """The weights asked for since the last call, {region: factor}, for a grid of `count` regions; others are dropped and logged."""
         with self._changed:
             weights, self._weights = self._weights, {}
-        strangers = [region for region in weights if region >= count]
-        if strangers:
-            _log.warning("ignored the weight of regions %s: there are %d", strangers, count)
+        _tell_strangers("weight", weights, count)
         return {region: factor for region, factor in weights.items() if region < count}
 
-    def take_preview_request(self) -> bool:
-        """Whether a preview was asked for since the last call."""
+    def take_previews(self, count: int) -> list[int]:
+        """What pictures were asked for since the last call, each once: regions of a grid of `count`, and -1 for that of the whole asset."""
         with self._changed:
-            wanted, self._preview = self._preview, False
-        return wanted
+            previews, self._previews = self._previews, {}
+        _tell_strangers("preview", previews, count)
+        return [region for region in previews if region < count]
+
+
+def _tell_strangers(what: str, regions: Iterable[int], count: int) -> None:
+    strangers = [region for region in regions if region >= count]
+    if strangers:
+        _log.warning("ignored the %s of regions %s: there are %d", what, strangers, count)

@@ -12,8 +12,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from . import __version__, environment, installation, machine
+from . import __version__, environment, installation, machine, packaging
 from .environment import Environment, Status
+from .errors import SetupError
 
 LOW_MEMORY_BYTES = 2e9
 LOW_DISK_BYTES = 1e9
@@ -48,7 +49,7 @@ def examine(target: Environment | None = None) -> list[Finding]:
     environment_finding, facts = _environment(target)
     found.append(environment_finding)
     found += _inside(facts) if facts else []
-    return [*found, *_priors()]
+    return [*found, *_priors(), _blender()]
 
 
 def able_to_run(findings: list[Finding]) -> bool:
@@ -209,6 +210,24 @@ def _priors() -> list[Finding]:
             data={"cache": str(cache), "pipelines": pipelines},
         ),
     ]
+
+
+def _blender() -> Finding:
+    """The Blender that would be found here; the command line needs none."""
+    try:
+        executable = packaging.find_blender()
+        if executable is None:
+            return Finding("Blender", OK, "none found; only the extension needs one", data={"executable": None})
+        version = packaging.blender_version(executable)
+    except SetupError as error:
+        return Finding("Blender", WARNING, error.message.rstrip("."), error.remedy, {"executable": None})
+    new_enough = version >= packaging.OLDEST_BLENDER
+    text = f"{packaging.format_version(version)} ({executable})"
+    data = {"executable": str(executable), "version": packaging.format_version(version), "extensions": new_enough}
+    if new_enough:
+        return Finding("Blender", OK, text, data=data)
+    oldest = packaging.format_version(packaging.OLDEST_BLENDER)
+    return Finding("Blender", WARNING, f"{text}: too old for the extension", f"The extension needs Blender {oldest} or newer.", data)
 
 
 def report(findings: list[Finding]) -> str:

@@ -35,7 +35,7 @@ LOG_FILE = "install.log"
 
 
 def data_folder(environ: Mapping[str, str] = os.environ) -> Path:
-    """The platform's folder for an application's data: environments, caches and default job folders go below it."""
+    """The platform's folder for an application's data: environments and default job folders go below it."""
     if sys.platform == "win32":
         base = Path(environ.get("LOCALAPPDATA") or Path.home() / "AppData" / "Local")
     elif sys.platform == "darwin":
@@ -43,6 +43,24 @@ def data_folder(environ: Mapping[str, str] = os.environ) -> Path:
     else:
         base = Path(environ.get("XDG_DATA_HOME") or Path.home() / ".local" / "share")
     return base / "cograd3d"
+
+
+def cache_folder(environ: Mapping[str, str] = os.environ) -> Path:
+    """Where things that can be made again are kept: $COGRAD3D_CACHE, else `cograd3d` in the platform's cache folder."""
+    if environ.get("COGRAD3D_CACHE"):
+        return Path(environ["COGRAD3D_CACHE"])
+    if sys.platform == "win32":
+        base = Path(environ.get("LOCALAPPDATA") or Path.home() / "AppData" / "Local")
+    elif sys.platform == "darwin":
+        base = Path.home() / "Library" / "Caches"
+    else:
+        base = Path(environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
+    return base / "cograd3d"
+
+
+def cache_parts(environ: Mapping[str, str] = os.environ) -> tuple[Path, ...]:
+    """What is in the cache folder, which on Windows holds other things as well: the built-in prior's pictures, numba's machine code."""
+    return cache_folder(environ) / "views", cache_folder(environ) / "numba"
 
 
 def _location_file(environ: Mapping[str, str]) -> Path:
@@ -187,7 +205,9 @@ class Environment:
         if not self.python.exists() or self.site_packages is None:  # follows the link: false when the Python it was made from is gone
             status = Status.DAMAGED if self.marker_file.exists() else Status.INTERRUPTED
             return State(status, "Its Python is missing.", tuple(requirements()))
-        missing = tuple(pin for pin in requirements() if (record := self._record(pin)) is None or (thorough and not _record_holds(record)))
+        installed = self.metadata_folders()
+        records = ((pin, _record(installed.get(pin.name, ()), pin.version)) for pin in requirements())
+        missing = tuple(pin for pin, record in records if record is None or (thorough and not _record_holds(record)))
         marker = self.marker()
         if marker is None:
             return State(Status.INTERRUPTED, "Its installation was not completed.", missing)
@@ -197,20 +217,22 @@ class Environment:
             return State(Status.DAMAGED, f"Missing or damaged: {', '.join(pin.name for pin in missing)}.", missing)
         return State(Status.READY, "Complete.")
 
-    def _record(self, pin: Requirement) -> Path | None:
-        """The list of a package's files; None where it is not installed in the pinned version (of which +cpu is a build)."""
-        for folder in self.metadata_folders().get(pin.name, ()):
-            version = folder.name.removesuffix(".dist-info").rpartition("-")[2]
-            if version.partition("+")[0] == pin.version and (folder / "RECORD").is_file():
-                return folder / "RECORD"
-        return None
-
     def metadata_folders(self) -> dict[str, list[Path]]:
         """The folders that describe installed packages, by the package's normalised name."""
         found: dict[str, list[Path]] = {}
-        for folder in self.site_packages.glob("*.dist-info") if self.site_packages else ():
+        site_packages = self.site_packages
+        for folder in site_packages.glob("*.dist-info") if site_packages else ():
             found.setdefault(normalise(folder.name.removesuffix(".dist-info").rpartition("-")[0]), []).append(folder)
         return found
+
+
+def _record(folders: Sequence[Path], version: str) -> Path | None:
+    """The list of a package's files, of those folders that describe it; None where none is of the version (of which +cpu is a build)."""
+    for folder in folders:
+        found = folder.name.removesuffix(".dist-info").rpartition("-")[2]
+        if found.partition("+")[0] == version and (folder / "RECORD").is_file():
+            return folder / "RECORD"
+    return None
 
 
 def _record_holds(record: Path) -> bool:
@@ -245,8 +267,11 @@ def child_environ(environ: Mapping[str, str] = os.environ) -> dict[str, str]:
     """The variables for `python -m backend ...` inside the environment: clean, able to import this package, with idle threads that sleep.
 
     Without OMP_WAIT_POLICY=PASSIVE the waiting threads of torch's and numba's OpenMP pools fight for the cores: 2 ms steps became 140 ms.
+    Without NUMBA_CACHE_DIR numba would keep its machine code beside the source, which in Blender is the extension's own folder: it may be
+    read-only, and numba would make it again after Blender has removed it.
     """
-    return {"OMP_WAIT_POLICY": "PASSIVE"} | clean_environ(environ) | {"PYTHONPATH": str(PACKAGE_ROOT), "PYTHONSAFEPATH": "1"}
+    defaults = {"OMP_WAIT_POLICY": "PASSIVE", "NUMBA_CACHE_DIR": str(cache_folder(environ) / "numba")}
+    return defaults | clean_environ(environ) | {"PYTHONPATH": str(PACKAGE_ROOT), "PYTHONSAFEPATH": "1"}
 
 
 def chosen_python(environ: Mapping[str, str] = os.environ) -> Path | None:

@@ -10,7 +10,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -87,14 +87,28 @@ class Plan:
         return f"CoGrad3D's own Python environment, for {build}: {source}, {disk} on disk, in {self.environment.root}"
 
 
-def plan(environment: Environment, *, wheels: Path | None = None, allow_cuda: bool = False) -> Plan:
+def plan(
+    environment: Environment,
+    *,
+    wheels: Path | None = None,
+    allow_cuda: bool = False,
+    thorough: bool = True,
+    gpus: Sequence[str] | None = None,
+) -> Plan:
     """Look, refuse what cannot work, and say what would be done. Changes nothing.
+
+    Args:
+        environment: what is to be made or completed.
+        wheels: a folder of wheels to install from.
+        allow_cuda: take the CUDA build also where no NVIDIA GPU is found.
+        thorough: look at every installed file, which takes about a second.
+        gpus: the NVIDIA GPUs, where they are known; None: look for them, which may take many seconds.
 
     Raises:
         SetupError: the folder belongs to something else, `wheels` is no folder of wheels, or torch has no build for this computer.
         ResourceError: too little disk.
     """
-    state = environment.state(thorough=True)
+    state = environment.state(thorough=thorough)
     if state.status is Status.FOREIGN:
         raise SetupError(state.detail, remedy="Choose a new or empty folder with `python3 -m backend setup --location DIR`.")
     if sys.platform == "darwin" and os.uname().machine == "x86_64":
@@ -104,7 +118,7 @@ def plan(environment: Environment, *, wheels: Path | None = None, allow_cuda: bo
             f"{wheels} is no folder with wheels (.whl files) in it.",
             remedy="Fill it with `python3 -m backend setup --download-wheels DIR` where there is a network.",
         )
-    build = "cuda" if sys.platform != "darwin" and (allow_cuda or machine.nvidia_gpus()) else "cpu"
+    build = "cuda" if sys.platform != "darwin" and (allow_cuda or (machine.nvidia_gpus() if gpus is None else gpus)) else "cpu"
     _check_disk(environment, state, INSTALLED_BYTES[build])
     return Plan(environment, state, build, DOWNLOAD_BYTES[build], INSTALLED_BYTES[build], wheels, allow_cuda)
 

@@ -5,9 +5,11 @@
     <date>-<slug>-<id>/
       spec.json  config.json  state.json   what was asked, every resolved setting, where the run stands
       events.jsonl  trace.jsonl            what the worker told; one object an iteration
+      commands.jsonl                       what a running worker is told by those who did not start it
       worker.log
       checkpoint/<iteration>/              tensors.safetensors and state.json, the last two kept
       preview.png  preview.ply  regions.json
+      views/region-<number>.png            what the middle cameras of the view regions see
       asset.glb  splats.ply
       job.lock                             locked, not merely present, while a process works here
 
@@ -35,6 +37,7 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 from . import settings
+from .command_file import COMMAND_FILE
 from .config import GenerationConfig
 from .errors import JobError
 from .files import atomic_path, atomic_write_json, output_error
@@ -185,6 +188,11 @@ class JobFolder:
         return self.path / "trace.jsonl"
 
     @property
+    def commands_path(self) -> Path:
+        """What running workers are told, one command a line (`command_file.py`)."""
+        return self.path / COMMAND_FILE
+
+    @property
     def log_path(self) -> Path:
         """What the worker and its libraries logged."""
         return self.path / "worker.log"
@@ -203,6 +211,15 @@ class JobFolder:
     def preview_splats_path(self) -> Path:
         """The latest preview, as Gaussians."""
         return self.path / "preview.ply"
+
+    @property
+    def views_path(self) -> Path:
+        """The folder of the regions' pictures."""
+        return self.path / "views"
+
+    def view_path(self, region: int) -> Path:
+        """What the middle camera of a region sees."""
+        return self.views_path / f"region-{region:03d}.png"
 
     @property
     def regions_path(self) -> Path:
@@ -290,6 +307,7 @@ class JobFolder:
             descriptor = self._acquire()
             self._sign(descriptor)
             self._lock_file = descriptor
+            self._state = None  # another process may have gone on since it was read
         self._lock_depth += 1
         try:
             yield

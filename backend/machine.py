@@ -14,12 +14,19 @@ GIB = 1024**3
 
 
 def nvidia_gpus() -> list[str]:
-    """Names of the NVIDIA GPUs whose driver works, as the driver's own tool lists them; empty where there is none."""
+    """Names of the NVIDIA GPUs whose driver works, as the driver's own tool lists them, which may take many seconds; empty: none."""
     tool = shutil.which("nvidia-smi")
     if tool is not None:
         try:
             answer = subprocess.run(
-                [tool, "-L"], stdin=subprocess.DEVNULL, capture_output=True, text=True, errors="replace", timeout=20, check=False
+                [tool, "-L"],
+                stdin=subprocess.DEVNULL,
+                capture_output=True,
+                text=True,
+                errors="replace",
+                timeout=20,
+                check=False,
+                creationflags=getattr(subprocess, "CREATE_NO_WINDOW", 0),
             )
         except (OSError, subprocess.TimeoutExpired):
             answer = None

@@ -16,15 +16,14 @@ from typing import Any
 
 import numpy as np
 import torch
-from PIL import Image
 
 from . import __version__, meshing, settings
-from .cameras import orbit_camera
 from .checkpoint import flatten, unflatten
 from .config import GenerationConfig
 from .control import Control
 from .errors import ResourceError
 from .files import atomic_path, atomic_write_json
+from .gaussians import rasterize
 from .gaussians.initialize import initialize
 from .gaussians.model import GaussianModel
 from .guidance.load import load_prior
@@ -32,13 +31,12 @@ from .guidance.prior import DiffusionPrior
 from .job import JobFolder
 from .memory import resident_bytes
 from .meshing.export import write_asset
-from .meshing.views import with_pixel_blur
-from .method.optimizer import Distillation, render_cameras
+from .meshing.views import pixel_blur, with_pixel_blur
+from .method.optimizer import Distillation
+from .previews import write_preview, write_views
 from .protocol import CheckpointWritten, Event, JobSpec, Paused, Phase, PreviewReady, Progress, Regions, Result
 
 Emit = Callable[[Event], None]
-
-PREVIEW_AZIMUTHS, PREVIEW_ELEVATION, PREVIEW_PIXELS = (0, 90, 180, 270), 15, 128
 
 REGIONS_INTERVAL = 0.25
 """Seconds between two `regions` events: often enough to watch, seldom enough for a pipe."""
@@ -81,26 +79,45 @@ class _Run:
     def __init__(self, folder: JobFolder, config: GenerationConfig, spec: JobSpec, emit: Emit, control: Control) -> None:
         self.folder, self.config, self.spec, self.emit, self.control = folder, config, spec, emit, control
         self.paused_seconds = 0.0
+        self._region = -1  # the one drawn last
 
     def prepare(self) -> None:
         """Loads the prior, makes the Gaussians, and takes up the last checkpoint."""
+        self.control.has_unsaved = False
         self._phase("prior")
         device = pick_device(self.config.run.device)
-        self.prior = load_prior(
-            self.config.prior, device, seed=self.config.run.seed, progress=lambda message: self.emit(Phase(name="prior", message=message))
-        )
+        self.prior = load_prior(self.config.prior, device, seed=self.config.run.seed, progress=self._tell_of_prior)
         self.config = settle(self.config, self.prior)
         self.folder.write_config(settings.to_dict(self.config))
         atomic_write_json(self.folder.path / "made_by.json", self.made_by())
         self._phase("prepare")
         self.control.raise_if_cancelled()
-        generator = torch.Generator().manual_seed(self.config.run.seed)
-        self.model = initialize(self.config.gaussians, generator, device)
-        self.distillation = Distillation(self.config, self.prior, self.model, self.spec.prompt, self.spec.negative_prompt)
+        # While a long run goes on, an update of Blender's extension may replace the source of what comes later, or its removal take it.
+        rasterize.load(rasterize.choose_implementation(device, self.config.run.rasterizer).name)
+        meshing.load()
         checkpoint = self.folder.latest_checkpoint()
-        if checkpoint is not None:
-            self.distillation.load_state_dict(unflatten(checkpoint.tensors, checkpoint.state))
+        state = None if checkpoint is None else unflatten(checkpoint.tensors, checkpoint.state)
+        self.model = self._first_gaussians(device) if state is None else self._gaussians(state["model"], device)
+        self.distillation = Distillation(self.config, self.prior, self.model, self.spec.prompt, self.spec.negative_prompt)
+        if state is not None:
+            self.distillation.load_state_dict(state)
         self.folder.truncate_trace(self.distillation.iteration)
+
+    def _tell_of_prior(self, message: str) -> None:
+        self.control.raise_if_cancelled()
+        self.emit(Phase(name="prior", message=message))
+
+    def _first_gaussians(self, device: torch.device) -> GaussianModel:
+        """What a new run begins with."""
+        grid, pixels = self.config.grid, self.config.optimizer.resolution_steps[0][1]
+        blur = pixel_blur(grid.fov or self.prior.recommended.fov, float(np.mean(grid.distance_edges)), pixels)
+        generator = torch.Generator().manual_seed(self.config.run.seed)
+        return initialize(self.config.gaussians, generator, device, pixel_blur=blur)
+
+    def _gaussians(self, state: dict[str, torch.Tensor], device: torch.device) -> GaussianModel:
+        """Those of a checkpoint: the file that a run began with may be gone when it is taken up again."""
+        settings = self.config.gaussians
+        return GaussianModel(state, (settings.min_scale, settings.max_scale), settings.bound).to(device)
 
     def made_by(self) -> dict[str, str]:
         """What the result depends on besides the settings."""
@@ -110,38 +127,52 @@ class _Run:
         """Figure 2, until the iterations are done or somebody says stop."""
         self._phase("optimise")
         total, every = self.config.optimizer.iterations, self.config.run
-        clock, last_told = _Clock(), 0.0
+        clock, last_told, line = _Clock(), 0.0, None
         while self.distillation.iteration < total and not self.control.should_stop:
             self._obey()
+            self.control.has_unsaved = True
             line = self.distillation.step()
             self.folder.append_trace(line)
             clock.tick()
-            done = self.distillation.iteration
-            if time.monotonic() - last_told >= REGIONS_INTERVAL or done == total:
+            done, self._region = self.distillation.iteration, line["region"]
+            if time.monotonic() - last_told >= REGIONS_INTERVAL and done < total:
                 last_told = time.monotonic()
                 self._tell_progress(clock, line)
             if done % every.checkpoint_every == 0 and done < total:
                 self.write_checkpoint()
-            if self.control.take_preview_request() or (every.preview_every and done % every.preview_every == 0):
+            if every.preview_every and done % every.preview_every == 0:
                 self.write_preview()
+        if line is not None:
+            self._tell_progress(clock, line)
         self.write_checkpoint()
+        self.control.raise_if_cancelled()
         self.write_preview()
+        grid = self.distillation.grid
+        write_views(
+            self.folder, self.seen_gaussians(), grid, self.distillation.fov, range(len(grid)), check=self.control.raise_if_cancelled
+        )
 
     def make_asset(self) -> dict[str, int]:
         """The textured mesh and the splats of the Gaussians as they are; returns counts for the result."""
         splats = self.seen_gaussians()
         with atomic_path(self.folder.splats_path) as path:
             splats.save_ply(path)
+        told = -1, ""
 
         def progress(share: float, phase: str) -> None:
+            nonlocal told
             self.control.raise_if_cancelled()
+            self._show_what_was_asked()
             if phase != self._current_phase:
                 self._phase(phase)
-            self.emit(Progress(phase=phase, iteration=round(100 * share), total=100, memory=resident_bytes()))
+            if (now := (percent := round(100 * share), phase)) != told:
+                told = now
+                self.emit(Progress(phase=phase, iteration=percent, total=100, memory=resident_bytes()))
 
         mesh = meshing.textured_mesh(
             splats, self.config.surface, self.config.texture, progress, np.random.default_rng(self.config.run.seed)
         )
+        self.control.raise_if_cancelled()
         self._phase("export")
         write_asset(mesh, self.folder.asset_path)
         self._mesh = mesh
@@ -166,21 +197,13 @@ class _Run:
         """Everything the run needs to go on, on disk."""
         tensors, document = flatten(self.distillation.state_dict())
         path = self.folder.write_checkpoint(self.distillation.iteration, tensors, document)
+        self.control.has_unsaved = False
         self.folder.update_state(iteration=self.distillation.iteration, total=self.config.optimizer.iterations)
         self.emit(CheckpointWritten(iteration=self.distillation.iteration, path=str(path.relative_to(self.folder.path))))
 
     def write_preview(self) -> None:
-        """`preview.png`, the asset from four sides, and `preview.ply`, its Gaussians."""
-        splats, distance = self.seen_gaussians(), float(np.mean(self.config.grid.distance_edges))
-        cameras = [
-            orbit_camera(azimuth, PREVIEW_ELEVATION, distance, self.distillation.fov, PREVIEW_PIXELS) for azimuth in PREVIEW_AZIMUTHS
-        ]
-        rgb, _, _ = render_cameras(splats, cameras)
-        strip = np.concatenate(list(rgb.clamp(0, 1).cpu().numpy()), axis=1)
-        with atomic_path(self.folder.preview_image_path, durable=False) as path:
-            Image.fromarray((strip * 255).round().astype(np.uint8)).save(path)
-        with atomic_path(self.folder.preview_splats_path, durable=False) as path:
-            splats.save_ply(path)
+        """The asset as it is now, for those who wait for it."""
+        write_preview(self.folder, self.seen_gaussians(), float(np.mean(self.config.grid.distance_edges)), self.distillation.fov)
         self.emit(
             PreviewReady(
                 iteration=self.distillation.iteration,
@@ -195,7 +218,7 @@ class _Run:
         self.emit(Phase(name=name))
 
     def _obey(self) -> None:
-        """Pauses, cancels and weighs regions as asked."""
+        """Pauses, cancels, weighs regions and shows them, as asked."""
 
         def told(paused: bool) -> None:
             self.emit(Paused(paused=paused))
@@ -203,13 +226,30 @@ class _Run:
         if self.control.paused:
             self.write_checkpoint()
             began = time.monotonic()
-            self.control.wait_if_paused(told)
+            self.control.wait_if_paused(told, self._serve)
             self.paused_seconds += time.monotonic() - began
         if self.control.should_cancel:
             self.write_checkpoint()
         self.control.raise_if_cancelled()
-        for region, factor in self.control.take_weights(len(self.distillation.grid)).items():
-            self.distillation.regions.set_weight(region, factor)
+        self._serve()
+
+    def _serve(self) -> None:
+        """Does what is asked of a run that may stand still: weighs regions and shows them."""
+        if weights := self.control.take_weights(len(self.distillation.grid)):
+            for region, factor in weights.items():
+                self.distillation.regions.set_weight(region, factor)
+            self.emit(self._regions())
+        self._show_what_was_asked()
+
+    def _show_what_was_asked(self) -> None:
+        asked = self.control.take_previews(len(self.distillation.grid))
+        if -1 in asked:
+            self.write_preview()
+        if regions := [region for region in asked if region >= 0]:
+            write_views(self.folder, self.seen_gaussians(), self.distillation.grid, self.distillation.fov, regions)
+            for region in regions:
+                image = self.folder.view_path(region).relative_to(self.folder.path).as_posix()
+                self.emit(PreviewReady(iteration=self.distillation.iteration, image=image, region=region))
 
     def _tell_progress(self, clock: _Clock, line: dict[str, Any]) -> None:
         done, total = self.distillation.iteration, self.config.optimizer.iterations
@@ -225,22 +265,24 @@ class _Run:
                 memory=resident_bytes(),
             )
         )
-        self.emit(self._regions(line["region"]))
+        self.emit(self._regions())
 
-    def _regions(self, current: int) -> Regions:
-        """What is known of every region after this step."""
+    def _regions(self) -> Regions:
+        """What is known of every region now."""
         regions, centers = self.distillation.regions, self.distillation.grid.centers
+        shifts = self.distillation.timesteps.t_local / self.prior.num_train_timesteps
         return Regions(
             iteration=self.distillation.iteration,
             azimuth=tuple(centers[:, 0].tolist()),
             elevation=tuple(centers[:, 1].tolist()),
             distance=tuple(centers[:, 2].tolist()),
             loss=tuple(regions.levels),
-            current=current,
+            current=self._region,
             indicator=tuple(regions.indicators().tolist()),
             probability=tuple(regions.probabilities().tolist()),
             weight=tuple(regions.weights.tolist()),
             visits=tuple(regions.visits.tolist()),
+            timestep=tuple(shifts.tolist()),
         )
 
 
@@ -271,7 +313,7 @@ def pick_device(name: str) -> torch.device:
         return torch.empty(0, device=torch.device(name)).device
     except (RuntimeError, AssertionError) as error:
         raise ResourceError(
-            f"The device {name!r} cannot be used: {error}.", remedy="Choose another with --device, or leave it at auto."
+            f"The device {name!r} cannot be used: {error}.", remedy="Choose another device, or leave it at auto."
         ) from error
 
 
@@ -291,4 +333,5 @@ def settle(config: GenerationConfig, prior: DiffusionPrior) -> GenerationConfig:
     )
     available = recommended.resolutions
     steps = tuple((p, pixels) for p, pixels in config.optimizer.resolution_steps if pixels in available) or ((0.0, available[-1]),)
+    steps = ((0.0, steps[0][1]), *steps[1:])  # those before it may not be available
     return replace(config, guidance=guidance, grid=grid, optimizer=replace(config.optimizer, resolution_steps=steps))

@@ -62,7 +62,7 @@ def check_output(path: Path, *, overwrite: bool, formats: tuple[str, ...] = ASSE
         raise OutputError(f"{path} is a folder.", remedy="Name a file in it.")
     for file in (path, *companions(path)):
         if file.exists() and not overwrite:
-            raise OutputError(f"{file} exists already.", remedy="Choose another name, or replace it with --overwrite.")
+            raise OutputError(f"{file} exists already.", remedy="Choose another name, or allow it to be replaced.")
     if not path.parent.is_dir():
         raise OutputError(f"There is no folder {path.parent}.", remedy="Create it, or choose another one.")
     check_writable(path.parent)
@@ -103,7 +103,7 @@ def check_memory(quality: str, *, builtin_prior: bool) -> None:
     needed = MEMORY_BYTES.get(quality, MEMORY_BYTES["normal"]) + (0 if builtin_prior else PIPELINE_MEMORY_BYTES)
     _, available = machine.memory()
     if available is not None and available < needed:
-        lower = "" if quality == "draft" else ", or choose --quality draft"
+        lower = "" if quality == "draft" else ", or choose the draft quality"
         raise ResourceError(
             f"This run needs about {machine.format_bytes(needed)} of memory, and {machine.format_bytes(available)} are free.",
             remedy=f"Close other programs{lower}.",

@@ -27,6 +27,7 @@ from .control import Control
 from .errors import EXIT_INTERRUPTED
 from .job import JobFolder
 from .protocol import PROTOCOL_VERSION, Bye, Event, Failure, Hello, Notice, Paused, Phase, Progress, Regions, Result
+from .wording import in_options
 from .worker import JobRunner, Wire, claim_stdout, execute, log_to, run_pipeline
 
 __all__ = ["MODES", "Terminal", "heat_map", "make_reporter", "progress_lines", "resume_command", "run_with_progress"]
@@ -237,7 +238,7 @@ class _TextReporter:
     def __call__(self, event: Event) -> None:
         match event:
             case Failure(message=message, remedy=remedy):
-                self.say(f"error: {message}", *([f"  {remedy}"] if remedy else []))
+                self.say(f"error: {message}", *([f"  {in_options(remedy)}"] if remedy else []))
             case Bye(resumable=True, reason=reason):
                 how = {"cancelled": "Cancelled", "interrupted": "Stopped"}.get(reason, "Ended")
                 self.say(f"{how} after {self._iteration} steps. To go on:", f"  {self.resume}")

@@ -21,7 +21,7 @@ from .wire import MAX_LINE_BYTES, LineError, excerpt, from_fields, tell_ignored,
 
 __all__ = [
     "COMMANDS", "EVENTS", "PHASES", "PROTOCOL_VERSION",
-    "Bye", "Cancel", "CheckpointWritten", "Command", "Event", "Failure", "Hello", "JobSpec", "Message", "Notice",
+    "Alive", "Bye", "Cancel", "CheckpointWritten", "Command", "Detach", "Event", "Failure", "Hello", "JobSpec", "Message", "Notice",
     "Pause", "Paused", "Phase", "PreviewNow", "PreviewReady", "Progress", "Regions", "Result", "Resume", "Stop", "Weight",
     "check_hello", "decode_command", "decode_event", "encode_line",
 ]  # fmt: skip
@@ -132,6 +132,7 @@ class Regions(Event):
         indicator, probability: [N] r_i and P(i) of eqs. 6 and 7.
         weight: [N] the user's factors.
         visits: [N] how often each was drawn.
+        timestep: [N] the regions' own shift of the noise level, t_local of eq. 8 as a fraction of T.
     """
 
     type = "regions"
@@ -145,6 +146,7 @@ class Regions(Event):
     probability: tuple[float | None, ...] = ()
     weight: tuple[float, ...] = ()
     visits: tuple[int, ...] = ()
+    timestep: tuple[float, ...] = ()
 
     def lag(self) -> tuple[float | None, ...]:
         """[N] How far each region still has to go, compared with the others: its loss over the mean of all that were visited. Above 1 it
@@ -157,12 +159,20 @@ class Regions(Event):
 
 @dataclass(frozen=True, kw_only=True)
 class PreviewReady(Event):
-    """A preview lies in the job folder. Paths are relative to it; empty: not written."""
+    """A preview lies in the job folder. Paths are relative to it; empty: not written.
+
+    Attributes:
+        iteration: steps done.
+        image: the picture: the asset from four sides, or as the region's middle camera sees it.
+        splats: the Gaussians.
+        region: the region that is shown; -1: the asset from four sides.
+    """
 
     type = "preview"
     iteration: int
     image: str = ""
     splats: str = ""
+    region: int = -1
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -233,7 +243,7 @@ class Bye(Event):
     """The last event.
 
     Attributes:
-        reason: `finished`; `cancelled` (as told); `interrupted` (stdin closed, parent gone, asked to terminate); `failed`.
+        reason: `finished`; `cancelled` (as told); `interrupted` (stdin closed, parent gone, lease run out, asked to terminate); `failed`.
         exit_code: of the process.
         resumable: whether starting the job again goes on from a checkpoint.
     """
@@ -283,16 +293,38 @@ class Weight(Command):
 
 @dataclass(frozen=True, kw_only=True)
 class PreviewNow(Command):
-    """Write a preview after the current step."""
+    """Write a preview after the current step: of the whole asset, or of what the middle camera of `region` sees (-1: the asset)."""
 
     type = "preview"
+    region: int = -1
+
+
+@dataclass(frozen=True, kw_only=True)
+class Detach(Command):
+    """The sender goes away: from now on neither a closed standard input nor a parent that is gone ends the run.
+
+    Commands come through the command file then (`command_file.py`).
+
+    Attributes:
+        lease: seconds. Above 0: the run writes a checkpoint and ends once no command has come for that long. 0: it runs to its end.
+    """
+
+    type = "detach"
+    lease: float = 0.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class Alive(Command):
+    """Somebody is still there: renews the lease of a `Detach`, as every command does, and asks for nothing."""
+
+    type = "alive"
 
 
 EVENTS: dict[str, type[Event]] = {
     event.type: event
     for event in (Hello, Phase, Progress, Regions, PreviewReady, CheckpointWritten, Paused, Notice, Result, Failure, Bye)
 }  # fmt: skip
-COMMANDS: dict[str, type[Command]] = {command.type: command for command in (Pause, Resume, Stop, Cancel, Weight, PreviewNow)}
+COMMANDS: dict[str, type[Command]] = {command.type: command for command in (Pause, Resume, Stop, Cancel, Weight, PreviewNow, Detach, Alive)}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -309,6 +341,7 @@ class JobSpec:
         settings_file: absolute path of the TOML file that was read; empty: none.
         outputs: absolute paths the asset is copied to.
         overwrite: whether those may replace existing files.
+        refines: absolute path of the job folder whose result this run improves; empty: none.
     """
 
     VERSION: ClassVar[int] = 1
@@ -323,6 +356,7 @@ class JobSpec:
     settings_file: str = ""
     outputs: tuple[str, ...] = ()
     overwrite: bool = False
+    refines: str = ""
 
     def to_dict(self) -> dict[str, Any]:
         """A JSON object, with the version of its layout."""

@@ -38,6 +38,8 @@ def resolve(
     toml_file: Path | str | None = None,
     sets: Iterable[str] = (),
     without: Iterable[str] = (),
+    overrides: Mapping[str, Any] | None = None,
+    origins: Mapping[str, str] | None = None,
 ) -> GenerationConfig:
     """The settings of a run.
 
@@ -47,6 +49,8 @@ def resolve(
         toml_file: the user's file, with a table a section.
         sets: `section.name=value` each, the value in TOML syntax; strings need no quotes.
         without: components to switch off, by their names in COMPONENTS or the paper's letters A, B, C.
+        overrides: values by dotted name, applied after `sets`.
+        origins: by the name of an override, what an error calls the place it came from.
 
     Raises:
         ConfigError: an unknown preset, section, setting or component (with the nearest known name), a value of the wrong
@@ -62,6 +66,7 @@ def resolve(
     for assignment in sets:
         section, name, value = parse_assignment(assignment)
         _apply(config, {section: {name: value}}, f"--set {assignment}")
+    _apply_paths(config, overrides or {}, origins or {})
     for component in without:
         getattr(config, _component(component)).enabled = False
     check(config)
@@ -75,13 +80,21 @@ def presets(kind: str) -> dict[str, str]:
 
 def to_dict(config: GenerationConfig) -> dict[str, dict[str, Any]]:
     """Every setting as plain data for JSON: tuples become lists, an infinite number the string "inf" (JSON has no such number)."""
-    return {section: {name: _plain(value) for name, value in values.items()} for section, values in asdict(config).items()}
+    return {section: {name: plain(value) for name, value in values.items()} for section, values in asdict(config).items()}
 
 
 def from_dict(data: Mapping[str, Any]) -> GenerationConfig:
     """The inverse of `to_dict`, with every check of `resolve`. Settings that are not there keep their defaults."""
     config = GenerationConfig()
     _apply(config, data, "")
+    check(config)
+    return config
+
+
+def changed(config: GenerationConfig, values: Mapping[str, Any]) -> GenerationConfig:
+    """The same settings but for those with these values, by dotted name. Raises `ConfigError` as `resolve` does."""
+    config = from_dict(to_dict(config))
+    _apply_paths(config, values, {})
     check(config)
     return config
 
@@ -149,14 +162,19 @@ def parse_assignment(text: str) -> tuple[str, str, Any]:
     if "." not in path:
         raise _unknown_setting(path, f"--set {text}")
     section, _, name = path.partition(".")
+    return section, name, parse_value(path, value)
+
+
+def parse_value(path: str, text: str) -> Any:
+    """The value that `text` means for the setting `path`, in the notation of `parse_assignment`."""
     known = catalogue().get(path)
-    if known is not None and known.type is str and not value.startswith(("'", '"')):
-        return section, name, value
+    if known is not None and known.type is str and not text.startswith(("'", '"')):
+        return text
     try:
-        parsed = tomllib.loads(f"value = {value}")
+        parsed = tomllib.loads(f"value = {text}")
     except tomllib.TOMLDecodeError:
-        return section, name, value
-    return section, name, parsed["value"] if parsed.keys() == {"value"} else value
+        return text
+    return parsed["value"] if parsed.keys() == {"value"} else text
 
 
 # Layers
@@ -180,6 +198,16 @@ def _apply(config: GenerationConfig, layer: Mapping[str, Any], origin: str) -> N
             if setting is None:
                 raise _unknown_setting(f"{section}.{name}", origin)
             setattr(getattr(config, section), name, _checked(setting, value, origin))
+
+
+def _apply_paths(config: GenerationConfig, values: Mapping[str, Any], origins: Mapping[str, str]) -> None:
+    """Set values by dotted name; `origins` says what an error calls the place that one came from."""
+    for path, value in values.items():
+        origin = origins.get(path, "")
+        section, _, name = path.partition(".")
+        if not name:
+            raise _unknown_setting(path, origin)
+        _apply(config, {section: {name: value}}, origin)
 
 
 def _folder(kind: str) -> Path:
@@ -210,7 +238,7 @@ def _component(name: str) -> str:
     letters = dict(zip("ABC", COMPONENTS.values(), strict=True))
     section = letters.get(name.upper()) or COMPONENTS.get(name.lower().replace("_", "-"))
     if section is None:
-        raise _unknown("component", name, [*COMPONENTS, *letters], "--without")
+        raise _unknown("component", name, [*COMPONENTS, *letters], "")
     return section
 
 
@@ -327,9 +355,10 @@ def _numbers(value: Any) -> Iterator[float]:
         yield value
 
 
-def _plain(value: Any) -> Any:
-    if isinstance(value, tuple):
-        return [_plain(item) for item in value]
+def plain(value: Any) -> Any:
+    """A setting's value as JSON can hold it, from which `from_dict` and `resolve` make the same value again."""
+    if isinstance(value, (tuple, list)):
+        return [plain(item) for item in value]
     if isinstance(value, float) and math.isinf(value):
         return "inf" if value > 0 else "-inf"
     return value
@@ -347,6 +376,9 @@ def check(config: GenerationConfig) -> None:
     check_elevation_edges(config.grid.elevation_edges)
     if config.grid.distance_edges:
         check_distance_edges(config.grid.distance_edges)
+    grid = config.grid
+    regions = grid.azimuth_bins * (len(grid.elevation_edges) - 1) * max(1, len(grid.distance_edges) - 1)
+    check_region_weights(config.region_sampling.weights, regions)
     t = config.timestep_sampling
     _in_order("timestep_sampling.clip_low", t.clip_low, "timestep_sampling.clip_high", t.clip_high, strict=True)
     _in_order("timestep_sampling.end", t.end, "timestep_sampling.start", t.start, strict=True)
@@ -383,6 +415,20 @@ def check_distance_edges(edges: Sequence[float]) -> None:
         raise ConfigError(
             f"grid.distance_edges must be positive, not {list(edges)}.", remedy="The asset fits the unit ball around the origin."
         )
+
+
+def check_region_weights(weights: Sequence[tuple[int, float]], count: int) -> None:
+    """Raises ConfigError unless the weights are (region, factor) with regions 0..count-1, each at most once, and no negative factor."""
+    for region, factor in weights:
+        if not 0 <= region < count:
+            raise ConfigError(f"region_sampling.weights names region {region}.", remedy=f"The view grid has the regions 0 to {count - 1}.")
+        if not (math.isfinite(factor) and factor >= 0):
+            raise ConfigError(
+                f"region_sampling.weights gives region {region} the factor {factor:g}.",
+                remedy="0 freezes a region, 1 changes nothing, more boosts it.",
+            )
+    if len(dict(weights)) < len(weights):
+        raise ConfigError("region_sampling.weights names a region twice.", remedy="Give every region one factor.")
 
 
 def check_resolution_steps(steps: Sequence[tuple[float, int]]) -> None:

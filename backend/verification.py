@@ -1,6 +1,7 @@
 """Proof that the environment works, run inside it: `python -m backend.verification`.
 
-Prints one JSON object as its last line; `error` in it says what does not work. With `--facts` it only looks and computes nothing.
+Prints one JSON object as its last line; `error` in it says what does not work. With `--facts` it only looks and computes nothing, with
+`--attached` it ends when its standard input is closed.
 """
 
 from __future__ import annotations
@@ -12,6 +13,8 @@ import sys
 import time
 from collections.abc import Sequence
 from typing import Any
+
+from . import attached
 
 IMPORTS = (
     "torch",
@@ -94,6 +97,8 @@ def prove() -> None:
 
 def main(arguments: list[str]) -> int:
     """Prints the facts; returns 1 where something does not work."""
+    if attached.OPTION in arguments:
+        attached.end_with_standard_input()
     started = time.monotonic()
     found: dict[str, Any] = {}
     try:

@@ -105,7 +105,10 @@ def _typed(hint: Any, value: Any) -> Any:
     if origin is tuple:
         if not isinstance(value, (list, tuple)):
             raise TypeError(f"a list was expected, not {excerpt(repr(value))}")
-        return tuple(_typed(typing.get_args(hint)[0], item) for item in value)
+        item_hint = typing.get_args(hint)[0]
+        if set(map(type, value)) <= _right_already(item_hint):  # a message has thousands of numbers, and is read while Blender waits
+            return tuple(value)
+        return tuple(_typed(item_hint, item) for item in value)
     if hint is float:
         if value is None:
             return math.nan
@@ -117,6 +120,13 @@ def _typed(hint: Any, value: Any) -> Any:
     elif isinstance(value, dict):  # a mapping's own types are its owner's to check
         return value
     raise TypeError(f"{getattr(hint, '__name__', hint)} was expected, not {excerpt(repr(value))}")
+
+
+@functools.cache
+def _right_already(hint: Any) -> frozenset[type]:
+    """The types whose values `_typed` returns as they are."""
+    options = typing.get_args(hint) if typing.get_origin(hint) is types.UnionType else (hint,)
+    return frozenset(options) & {float, str, int, bool, type(None)}
 
 
 @functools.lru_cache(maxsize=256)

@@ -1,10 +1,11 @@
 """A process that runs one job and speaks the wire protocol: `python -m backend worker --job DIR`.
 
 Standard output carries events and nothing else: its descriptor is taken away from Python and from every library before anything is imported
-that might print, and what they print goes to `worker.log`. Standard input carries commands; when it closes, the parent is gone or a signal
-asks to terminate, the run writes a checkpoint and ends. The last line is always `bye`.
+that might print, and what they print goes to `worker.log`. Standard input carries commands; when it closes, the parent is gone, nobody
+reads the events or a signal asks to terminate, the run writes a checkpoint and ends. After a `detach` only a lease that runs out and a
+signal do that. The last line is always `bye`.
 
-`execute` is that run without the wire; the terminal (`progress.py`) uses it too.
+`execute` is that run without the wire, obeying the command file; the terminal (`progress.py`) uses it too.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ from collections import deque
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from . import __version__
+from . import __version__, listening
 from .control import Control, JobCancelled
 from .errors import EXIT_INTERRUPTED, CoGradError, OutputError, ResourceError
 from .files import atomic_write_text, disk_is_full, output_error
@@ -32,14 +33,12 @@ from .protocol import (
     Event,
     Failure,
     Hello,
-    Notice,
     Progress,
     Regions,
     Result,
-    decode_command,
     encode_line,
 )
-from .wire import LineError, read_lines, to_json
+from .wire import LineError, to_json
 
 __all__ = ["Emit", "JobRunner", "Wire", "execute", "log_to", "run_pipeline", "run_worker"]
 
@@ -50,7 +49,11 @@ JobRunner = Callable[[JobFolder, Emit, Control], object]
 GRACE_SECONDS = 120.0
 """How long a run that has to go may take for its checkpoint, before the process ends without it: no orphan stays."""
 
-_PARENT_CHECK_SECONDS = 1.0
+SAVED_GRACE_SECONDS = 5.0
+"""How long it may take where every step is in a checkpoint already: before the first one, and once the mesh is being made."""
+
+READER_SECONDS = 5.0
+"""How long the last events wait for a reader, where there may be none."""
 
 _log = logging.getLogger(__name__)
 
@@ -65,20 +68,33 @@ def run_pipeline(folder: JobFolder, emit: Emit, control: Control) -> object:
 # --- one run
 
 
-def execute(folder: JobFolder, runner: JobRunner, send: Emit, control: Control) -> Bye:
+def execute(folder: JobFolder, runner: JobRunner, send: Emit, control: Control, leave: Callable[[str], None] | None = None) -> Bye:
     """Lock a job, run it, keep `state.json`, `events.jsonl` and `regions.json`, and put whatever goes wrong into words.
 
-    Events go to `send` as they happen, an error among them; the `bye` that is returned is the caller's to send.
+    Meanwhile what is appended to the job's command file is obeyed.
+
+    Args:
+        send: told the events as they happen, an error among them, one at a time; the `bye` that is returned is the caller's to send.
+        leave: asks the run to end because the process has to go, and is told why; by default that is `control.interrupt`.
     """
+    one_at_a_time = threading.Lock()
+
+    def tell(event: Event) -> None:
+        with one_at_a_time:
+            send(event)
 
     def emit(event: Event) -> None:
         folder.append_event(event)
         if isinstance(event, Regions):
             atomic_write_text(folder.regions_path, to_json(event) + "\n", durable=False)
-        send(event)
+        tell(event)
+
+    def interrupt(why: str) -> None:
+        _log.info("%s: the run is interrupted", why)
+        control.interrupt()
 
     try:
-        with folder.lock():
+        with folder.lock(), listening.following_commands(folder, control, tell, leave or interrupt):
             folder.update_state(status="running", error=None)
             try:
                 runner(folder, emit, control)
@@ -87,7 +103,7 @@ def execute(folder: JobFolder, runner: JobRunner, send: Emit, control: Control) 
                 folder.update_state(status=reason)
                 return Bye(reason=reason, exit_code=EXIT_INTERRUPTED, resumable=True)
             except Exception as error:
-                return _record_failure(folder, as_user_error(error, folder), send)
+                return _record_failure(folder, as_user_error(error, folder), tell)
             folder.update_state(status="finished")
             return Bye(reason="finished")
     except CoGradError as error:  # in use by another process, or nothing can be written: the folder is not ours to change
@@ -202,12 +218,13 @@ class Wire:
         for index in (stale or others)[:1]:
             del self._waiting[index]
 
-    def close(self, timeout: float | None = None) -> None:
-        """Wait, at most `timeout` seconds, until everything was read or nobody reads any more."""
+    def close(self, timeout: float | None = None) -> bool:
+        """Wait, at most `timeout` seconds, until everything was read or nobody reads any more; whether that is so."""
         with self._changed:
             self._closing = True
             self._changed.notify_all()
         self._thread.join(timeout)
+        return not self._thread.is_alive()
 
     def _write_all(self) -> None:
         while True:
@@ -271,43 +288,6 @@ def _print_to(folder: JobFolder) -> None:
     faulthandler.enable()
 
 
-# --- listening
-
-
-def _listen(descriptor: int, control: Control, wire: Wire, leave: Callable[[str], None]) -> None:
-    """Obey commands until standard input ends."""
-    with contextlib.suppress(OSError):  # a broken pipe or terminal is an end like any other
-        for line in read_lines(lambda count: os.read(descriptor, count)):
-            _obey(line, control, wire)
-    leave("standard input was closed")
-
-
-def _obey(line: bytes | LineError, control: Control, wire: Wire) -> None:
-    try:
-        if isinstance(line, LineError):
-            raise line
-        command = decode_command(line)
-        if command is not None:
-            _log.info("command: %s", command)
-            control.apply(command)
-    except LineError as error:
-        _log.warning("%s", error)
-        wire.send(Notice(code=error.code, message=error.message, remedy="The line was ignored; send one JSON object a line."))
-    except ValueError as error:
-        wire.send(Notice(code="command", message=f"A command was ignored: {error}.", remedy="Send it again with a value in range."))
-
-
-def _watch_parent(parent: int, leave: Callable[[str], None]) -> None:
-    """Notice that the parent died although somebody else still holds our standard input open (a process that it started)."""
-    while os.getppid() == parent:
-        time.sleep(_PARENT_CHECK_SECONDS)
-    leave("the parent process is gone")
-
-
-def _start(target: Callable[..., None], *arguments: object) -> None:
-    threading.Thread(target=target, args=arguments, name=target.__name__, daemon=True).start()
-
-
 # --- the process
 
 
@@ -317,16 +297,20 @@ def run_worker(job: str | os.PathLike[str], runner: JobRunner = run_pipeline) ->
     Exit codes: 0 finished; 130 cancelled or interrupted, resumable; else that of the error class (`backend/errors.py`).
     """
     parent = os.getppid()
-    control = Control()
+    control, over = Control(), threading.Event()
 
     def leave(why: str) -> None:
         _log.info("%s: writing a checkpoint and leaving", why)
         control.interrupt()
-        timer = threading.Timer(GRACE_SECONDS, _give_up, (wire,))
-        timer.daemon = True
-        timer.start()
+        _start(_give_up_in_time, control, over, wire, job)
 
-    wire = Wire(claim_stdout(), lambda: leave("nobody reads the events any more"))
+    def leave_unless_detached(why: str) -> None:
+        if control.wait_until_detached(listening.SETTLE_SECONDS):
+            _log.info("%s: the run is detached and goes on", why)
+        else:
+            leave(why)
+
+    wire = Wire(claim_stdout(), lambda: leave_unless_detached("nobody reads the events any more"))
     commands = claim_stdin()
     wire.send(Hello(protocol=PROTOCOL_VERSION, backend=__version__, pid=os.getpid(), job=str(Path(job).absolute())))
     try:
@@ -336,28 +320,50 @@ def run_worker(job: str | os.PathLike[str], runner: JobRunner = run_pipeline) ->
         wire.send(_failure(error))
         bye = Bye(reason="failed", exit_code=error.exit_code)
     else:
-        _catch_signals(leave)
-        _start(_listen, commands, control, wire, leave)
+        _catch_signals(control, leave)
+        _start(listening.read_commands, commands, control, wire.send, leave_unless_detached)
         if os.name != "nt":  # Windows keeps telling the number of a parent that is gone; there, the closed standard input has to do
-            _start(_watch_parent, parent, leave)
-        bye = execute(folder, runner, wire.send, control)
+            _start(listening.watch_parent, parent, leave_unless_detached)
+        bye = execute(folder, runner, wire.send, control, leave)
+    over.set()
     wire.send(bye)
-    wire.close(timeout=5.0 if control.should_cancel else None)
+    while not wire.close(timeout=READER_SECONDS) and not (control.should_cancel or control.detached):
+        pass
     return bye.exit_code
 
 
-def _give_up(wire: Wire) -> None:
+def _start(target: Callable[..., None], *arguments: object) -> None:
+    threading.Thread(target=target, args=arguments, name=target.__name__, daemon=True).start()
+
+
+def _give_up_in_time(control: Control, over: threading.Event, wire: Wire, job: str | os.PathLike[str]) -> None:
     """End a process whose run does not end although it was interrupted: stuck in a download, or in a library."""
-    _log.error("no checkpoint within %.0f s: leaving without", GRACE_SECONDS)
-    wire.send(Bye(reason="interrupted", exit_code=EXIT_INTERRUPTED, resumable=True))
+    asked = time.monotonic()
+    saved_at: float | None = None
+    while not over.wait(0.1):
+        now = time.monotonic()
+        saved_at = None if control.has_unsaved else saved_at or now
+        if now - asked >= GRACE_SECONDS or (saved_at is not None and now - saved_at >= SAVED_GRACE_SECONDS):
+            _give_up(control.cancel_reason, wire, job)
+
+
+def _give_up(reason: str, wire: Wire, job: str | os.PathLike[str]) -> None:
+    _log.error("the run does not end by itself: leaving without it")
+    with contextlib.suppress(CoGradError):  # then whoever finds the job running without a process knows what to make of it
+        folder = JobFolder.open(job)
+        if folder.state.status == "running":
+            folder.update_state(status=reason)
+    wire.send(Bye(reason=reason, exit_code=EXIT_INTERRUPTED, resumable=True))
     wire.close(timeout=1.0)
     os._exit(EXIT_INTERRUPTED)
 
 
-def _catch_signals(leave: Callable[[str], None]) -> None:
-    """The first signal to end asks the run to; the second ends the process at once."""
+def _catch_signals(control: Control, leave: Callable[[str], None]) -> None:
+    """The first signal to end asks the run to; the second ends the process at once. A detached run survives the closing of its terminal."""
 
     def handle(number: int, frame: object) -> None:
+        if control.detached and number == getattr(signal, "SIGHUP", None):
+            return
         signal.signal(number, signal.SIG_DFL)
         leave(f"signal {signal.Signals(number).name}")
 

@@ -9,7 +9,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from .. import environment, installation
+from .. import attached, environment, installation
 from ..console import Console
 from ..environment import Environment, Status
 from ..errors import SetupError, UsageError
@@ -34,6 +34,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--yes", action="store_true", help="do not ask before downloading")
     parser.add_argument("--quiet", action="store_true", help="say nothing but errors")
     parser.add_argument("--json", action="store_true", help="progress and result as JSON lines, for programs")
+    parser.add_argument(
+        attached.OPTION, action="store_true", help="end with all that was started when standard input is closed, for programs"
+    )
 
 
 def check(args: argparse.Namespace) -> None:
@@ -45,6 +48,8 @@ def check(args: argparse.Namespace) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
+    if args.attached:
+        attached.end_with_standard_input()
     console = JsonConsole() if args.json else Console(quiet=args.quiet)
     target = Environment(args.location)
     if args.remove:

@@ -211,10 +211,7 @@ _FILLERS = frozenset(
 _BACKGROUND = re.compile(r"\b(?:on|in|with|against|before|over)\s+(?:a |an |the )?(?:[\w-]+ ){0,2}background\b")
 _WORD = re.compile(r"[^\W_]+(?:'[^\W_]+)?")
 _MAX_LENGTH = 1000
-_REMEDY = (
-    "Use words of the built-in world (`words` lists them), "
-    "or choose a larger diffusion model with --prior (a folder, a .safetensors file or a hub id)."
-)
+_REMEDY = "Use words of the built-in world, or choose another image model: a diffusers folder, a .safetensors file or a hub id."
 
 
 @dataclass(frozen=True)
@@ -315,6 +312,28 @@ def parse(text: str) -> Description:
         raise PromptError("The prompt is empty.", remedy='Say what to make, for example "an orange cat".')
     if len(text) > _MAX_LENGTH:
         raise PromptError(f"The prompt has {len(text)} characters; the built-in world reads {_MAX_LENGTH}.", remedy="Say it shorter.")
+    found, unknown = _read(text)
+    if unknown:
+        raise PromptError(_unknown_message(unknown), remedy=_REMEDY)
+    found["view"] = found["view"][-1:]
+    for kind, values in found.items():
+        if len(values) > 1:
+            raise PromptError(
+                f"The built-in world understands one {kind} at a time, and the prompt names {_listed(values)}.",
+                remedy=f"Keep one {kind}. {_REMEDY}",
+            )
+    if not found["object"]:
+        raise PromptError("The prompt names no object of the built-in world.", remedy=f"Known objects: {', '.join(OBJECTS)}. {_REMEDY}")
+    return Description(**{kind: values[0] if values else None for kind, values in found.items()})  # type: ignore[arg-type]
+
+
+def unknown_words(text: str) -> dict[str, tuple[str, ...]]:
+    """{word: known words that resemble it, the nearest first} of every word of a prompt that `parse` refuses, in its order."""
+    return {word: tuple(_nearest(word)) for word in _read(text[:_MAX_LENGTH])[1]}
+
+
+def _read(text: str) -> tuple[dict[str, list[str]], list[str]]:
+    """({kind: canonical words}, unknown words) of a prompt, each in the order of the prompt."""
     words = _WORD.findall(
         _BACKGROUND.sub(" ", text.casefold().replace("-", " ").replace("_", " ").replace("\N{RIGHT SINGLE QUOTATION MARK}", "'"))
     )
@@ -332,18 +351,7 @@ def parse(text: str) -> Description:
             if words[0] not in _FILLERS:
                 unknown.append(words[0])
         del words[:length]
-    if unknown:
-        raise PromptError(_unknown_message(unknown), remedy=_REMEDY)
-    found["view"] = found["view"][-1:]
-    for kind, values in found.items():
-        if len(values) > 1:
-            raise PromptError(
-                f"The built-in world understands one {kind} at a time, and the prompt names {_listed(values)}.",
-                remedy=f"Keep one {kind}. {_REMEDY}",
-            )
-    if not found["object"]:
-        raise PromptError("The prompt names no object of the built-in world.", remedy=f"Known objects: {', '.join(OBJECTS)}. {_REMEDY}")
-    return Description(**{kind: values[0] if values else None for kind, values in found.items()})  # type: ignore[arg-type]
+    return found, unknown
 
 
 _KINDS: dict[str, str] = (
@@ -379,9 +387,13 @@ def _singulars(phrase: str) -> list[str]:
     return forms
 
 
+def _nearest(word: str) -> list[str]:
+    """Up to three known words that resemble a word."""
+    return get_close_matches(word, [*_KINDS, *(key for key in _SYNONYMS if " " not in key)], n=3, cutoff=0.6)
+
+
 def _unknown_message(unknown: list[str]) -> str:
-    known = [*_KINDS, *(key for key in _SYNONYMS if " " not in key)]
-    near = sorted({match for word in unknown for match in get_close_matches(word, known, n=3, cutoff=0.6)})
+    near = sorted({match for word in unknown for match in _nearest(word)})
     message = f"The built-in world does not know {_listed([repr(word) for word in dict.fromkeys(unknown)])}."
     return f"{message} The nearest words it knows: {', '.join(near)}." if near else f"{message} Objects it knows: {', '.join(OBJECTS)}."
 

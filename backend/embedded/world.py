@@ -7,7 +7,6 @@ import functools
 import hashlib
 import logging
 import os
-import sys
 import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -17,6 +16,7 @@ import numpy as np
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save_file
 
+from ..environment import cache_folder
 from ..errors import OutputError
 from ..files import atomic_path, remove_quietly
 from . import appearance, renderer
@@ -241,20 +241,6 @@ def _read_channels(path: Path, shape: tuple[int, ...]) -> np.ndarray | None:
     with contextlib.suppress(OSError):
         os.utime(path)  # marks it as used, see `_trim`
     return channels
-
-
-def cache_folder() -> Path:
-    """Where things that can be made again are kept: $COGRAD3D_CACHE, else `cograd3d` in the platform's cache folder."""
-    chosen = os.environ.get("COGRAD3D_CACHE")
-    if chosen:
-        return Path(chosen)
-    if sys.platform == "win32":
-        base = Path(os.environ.get("LOCALAPPDATA") or Path.home() / "AppData" / "Local")
-    elif sys.platform == "darwin":
-        base = Path.home() / "Library" / "Caches"
-    else:
-        base = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
-    return base / "cograd3d"
 
 
 @functools.cache

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import argparse
 
-from . import results
+from . import refinement, results
 
-_REPORTS = {"results": (results, "generate a list of prompts and measure them against the true objects of the built-in world")}
+_REPORTS = {
+    "results": (results, "generate a list of prompts and measure them against the true objects of the built-in world"),
+    "refinement": (refinement, "generate prompts, refine what looks worst of each, and measure both against the true objects"),
+}
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

@@ -68,7 +68,7 @@ def measure(prompt: str, config: GenerationConfig, quality: str, folder: Path) -
         result = run_job(job, config, job.spec, lambda event: None, Control())
     seconds = time.monotonic() - started
 
-    gaussians = _gaussian_renderer(GaussianModel.load_ply(job.splats_path))
+    gaussians = gaussian_renderer(GaussianModel.load_ply(job.splats_path))
     mesh = _mesh_renderer(job.asset_path)
     gaussians_score, mesh_score = score(gaussians, description), score(mesh, description)
     cameras = _ring(AGREEMENT_AZIMUTHS, AGREEMENT_ELEVATIONS, AGREEMENT_RESOLUTION)
@@ -110,7 +110,7 @@ def _ring(azimuths: np.ndarray, elevations: np.ndarray, resolution: int) -> list
     return [orbit_camera(a, e, DISTANCE, FOV, resolution) for a, e in zip(azimuths, elevations, strict=True)]
 
 
-def _gaussian_renderer(model: GaussianModel) -> Renderer:
+def gaussian_renderer(model: GaussianModel) -> Renderer:
     """At twice the size and averaged, as the truth and the mesh are, so that a pixel's size does not widen the splats."""
 
     def render(cameras: list[Camera], background: float) -> tuple[np.ndarray, np.ndarray]:

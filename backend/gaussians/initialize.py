@@ -2,7 +2,7 @@
 
 A blockout is centred on its bounding box and scaled, with its proportions kept, into a ball of radius `FIT_RADIUS`. Formats whose custom is
 Y up with the front towards +Z (.glb, .obj) are turned to Z up with the front towards -Y, as Blender's importers do; .ply, .stl and .xyz are
-taken as they are.
+taken as they are. Gaussians of an earlier run stay where and as wide as they are.
 """
 
 from __future__ import annotations
@@ -28,11 +28,15 @@ GREY = 0.5
 _Cloud = tuple[np.ndarray, np.ndarray | None]  # points [N, 3] and their colours [N, 3] in display space, if any
 
 
-def initialize(config: GaussiansConfig, generator: torch.Generator, device: torch.device | str = "cpu") -> GaussianModel:
+def initialize(
+    config: GaussiansConfig, generator: torch.Generator, device: torch.device | str = "cpu", *, pixel_blur: float = 0.0
+) -> GaussianModel:
     """The Gaussians that an optimisation begins with.
 
     Args:
         generator: on the CPU, so that a seed gives the same Gaussians on every device.
+        pixel_blur: the variance that the rasteriser adds to every Gaussian while optimising (`meshing.views.pixel_blur`). A file of
+            Gaussians holds them as wide as they are seen, so they begin narrower by that.
 
     Raises:
         InputError: the file named by `config.initial` cannot be used.
@@ -47,7 +51,7 @@ def initialize(config: GaussiansConfig, generator: torch.Generator, device: torc
     else:
         path = Path(config.initial).expanduser()
         if _readable_suffix(path) == ".ply" and is_splat_file(path):
-            return _from_splats(path, config).to(device)
+            return _from_splats(path, config, pixel_blur).to(device)
         # numpy samples the surface; its seed comes from our generator.
         rng = np.random.default_rng(int(torch.randint(2**62, (1,), generator=generator)))
         points, point_colors = sample_file(path, config.count, rng)
@@ -111,14 +115,15 @@ def _readable_suffix(path: Path) -> str:
     return suffix
 
 
-def _from_splats(path: Path, config: GaussiansConfig) -> GaussianModel:
-    """Gaussians of an earlier run, as they are, with the degree that the settings ask for."""
+def _from_splats(path: Path, config: GaussiansConfig, pixel_blur: float) -> GaussianModel:
+    """Gaussians of an earlier run, as wide as they are once the rasteriser has blurred them, with the degree that the settings ask for."""
     state = GaussianModel.load_ply(path).state_dict()
     missing = (config.sh_degree + 1) ** 2 - 1
     rest = state.pop("shN", torch.zeros(len(state["means"]), 0, 3))[:, :missing]
     if missing:
         state["shN"] = torch.cat([rest, rest.new_zeros(len(rest), missing - rest.shape[1], 3)], dim=1)
-    model = GaussianModel(state, (config.min_scale, config.max_scale))
+    state["scales"] = 0.5 * ((2 * state["scales"]).exp() - pixel_blur).clamp_min(1e-16).log()
+    model = GaussianModel(state, (config.min_scale, config.max_scale), config.bound)
     model.clamp_()
     return model
 

@@ -126,7 +126,7 @@ def from_single_file(path: Path, arithmetic: torch.dtype, device: torch.device, 
         if not allow_download:
             raise PriorError(
                 f"'{path.name}' holds weights only, and the small files that describe them are not on this computer.",
-                remedy="Allow fetching them once with --set prior.allow_download=true, or give a pipeline folder.",
+                remedy="Allow downloads, to fetch them once, or give a pipeline folder.",
             ) from error
         raise PriorError(f"'{path}' cannot be read as Stable Diffusion 1.x or 2.x ({first_line(error)}).", remedy=SUPPORTED) from error
     config = dict(pipeline.scheduler.config)

@@ -200,7 +200,7 @@ def check_single_file_family(path: Path, header: dict[str, Any]) -> None:
 
 def hub_folder(repo: str, *, half: bool, allow_download: bool) -> Path:
     """The local snapshot of a hub repository; with consent, its needed files are fetched first, in half precision if there is a choice
-    and `half` is wished.
+    and `half` is wished. Where $HF_HUB_OFFLINE forbids the network, consent makes no difference.
 
     Raises:
         PriorError: it is not on this computer and may not, or cannot, be fetched.
@@ -208,19 +208,25 @@ def hub_folder(repo: str, *, half: bool, allow_download: bool) -> Path:
     import huggingface_hub
     from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError, OfflineModeIsEnabled
 
+    offline = huggingface_hub.is_offline_mode()
     try:
-        if not allow_download:
+        if offline or not allow_download:
             return Path(huggingface_hub.snapshot_download(repo, local_files_only=True))
         files = files_to_download(huggingface_hub.HfApi().list_repo_files(repo), half=half)
         return Path(huggingface_hub.snapshot_download(repo, allow_patterns=files))
     except (LocalEntryNotFoundError, OfflineModeIsEnabled) as error:
+        if offline and allow_download:
+            raise PriorError(
+                f"The model '{repo}' is not on this computer, and the network may not be used now.",
+                remedy="Allow online access, or give a pipeline folder or a .safetensors file.",
+            ) from error
         if allow_download:
             raise PriorError(
                 f"The hub cannot be reached for '{repo}'.", remedy="Check the connection, or give a pipeline folder on this computer."
             ) from error
         raise PriorError(
             f"The model '{repo}' is not on this computer, and nothing is downloaded without consent.",
-            remedy="Allow it with --set prior.allow_download=true (several GB), or give a pipeline folder or a .safetensors file.",
+            remedy="Allow downloads (several GB), or give a pipeline folder or a .safetensors file.",
         ) from error
     except (HfHubHTTPError, OSError, ValueError) as error:
         raise PriorError(

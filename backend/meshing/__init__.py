@@ -5,6 +5,7 @@ The heavy libraries are imported by the steps that use them, so that the z-buffe
 
 from __future__ import annotations
 
+import importlib
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
@@ -18,7 +19,7 @@ if TYPE_CHECKING:
     from ..gaussians.model import GaussianModel
     from .views import Render
 
-__all__ = ["TexturedMesh", "textured_mesh", "warm_up"]
+__all__ = ["TexturedMesh", "load", "textured_mesh", "warm_up"]
 
 
 def textured_mesh(
@@ -34,11 +35,13 @@ def textured_mesh(
         source: the Gaussians, or a callable that renders them (see `views.Render`: rgb on white, alpha, expected depth).
         surface: grid, views, face budget, smoothing.
         texture: size, views, refinement.
-        progress: told (share done 0..1, phase), the phase being "surface" or "texture"; may raise to stop the work.
+        progress: told (share done 0..1, phase), the phase being "surface" or "texture", the same again while there is nothing new;
+            may raise to stop the work.
         rng: turns the texture's cameras and orders its refinement; None: a generator seeded with 0.
 
     Raises:
-        SurfaceError: the Gaussians are too translucent to contain a surface.
+        SurfaceError: the Gaussians are too translucent to contain a surface, or it cannot be unwrapped.
+        MemoryError: there is too little memory to unwrap it.
     """
     from .bake import Unwrapped, bake_texture
     from .cleanup import clean_mesh, vertex_normals
@@ -46,19 +49,38 @@ def textured_mesh(
     from .unwrap import unwrap
     from .views import gaussian_render
 
-    render = source if callable(source) else gaussian_render(source)
+    draw = source if callable(source) else gaussian_render(source)
     rng = np.random.default_rng(0) if rng is None else rng
+    reached = 0.0, "surface"
 
-    progress(0.0, "surface")
-    vertices, faces = extract_surface(render, surface, lambda share: progress(0.4 * share, "surface"))
+    def tell(share: float, phase: str) -> None:
+        nonlocal reached
+        reached = share, phase
+        progress(share, phase)
+
+    def tell_again() -> None:
+        progress(*reached)
+
+    def render(cameras: Sequence[Camera]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        tell_again()
+        return draw(cameras)
+
+    tell(*reached)
+    vertices, faces = extract_surface(render, surface, lambda share: tell(0.4 * share, "surface"))
     vertices, faces = clean_mesh(vertices, faces, surface)
-    progress(0.5, "surface")
+    tell(0.5, "surface")
     normals = vertex_normals(vertices, faces)
-    vertex_map, faces, uv = unwrap(vertices, faces, texture.size)
+    vertex_map, faces, uv = unwrap(vertices, faces, texture.size, tell_again)
     unwrapped = Unwrapped(vertices[vertex_map], normals[vertex_map], faces, uv)
-    progress(0.65, "texture")
-    image = bake_texture(unwrapped, render, texture, rng, lambda share: progress(0.65 + 0.35 * share, "texture"))
+    tell(0.65, "texture")
+    image = bake_texture(unwrapped, render, texture, rng, lambda share: tell(0.65 + 0.35 * share, "texture"))
     return TexturedMesh(unwrapped.vertices, unwrapped.normals, unwrapped.faces, unwrapped.uv, image)
+
+
+def load() -> None:
+    """Import all steps now."""
+    for step in ("surface", "cleanup", "unwrap", "views", "bake"):
+        importlib.import_module(f".{step}", __name__)
 
 
 def warm_up() -> None:

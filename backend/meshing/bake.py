@@ -99,7 +99,7 @@ def bake_texture(
     progress(0.7)
 
     if config.refine > 0:
-        texture = refine(texture, mesh, views, config.refine, rng)
+        texture = refine(texture, mesh, views, config.refine, rng, lambda share: progress(0.7 + 0.3 * share))
         texture = dilate(texture, covered)
     progress(1.0)
     return np.round(np.clip(texture, 0.0, 1.0) * 255.0).astype(np.uint8)
@@ -171,7 +171,14 @@ def dilate(texture: np.ndarray, covered: np.ndarray) -> np.ndarray:
     return texture[row, column]
 
 
-def refine(texture: np.ndarray, mesh: Unwrapped, views: list[View], steps: int, rng: np.random.Generator) -> np.ndarray:
+def refine(
+    texture: np.ndarray,
+    mesh: Unwrapped,
+    views: list[View],
+    steps: int,
+    rng: np.random.Generator,
+    progress: Callable[[float], None] = lambda share: None,
+) -> np.ndarray:
     """[S, S, 3] float32: the texture after `steps` steps towards reproducing the views.
 
     Each step looks at a few views, drawn without replacement until all have been seen, and moves every texel by the
@@ -185,6 +192,7 @@ def refine(texture: np.ndarray, mesh: Unwrapped, views: list[View], steps: int, 
             queue = [int(i) for i in rng.permutation(len(views))]
         batch, queue = queue[:VIEWS_PER_STEP], queue[VIEWS_PER_STEP:]
         _refine_step(planes, texture.shape[0], [equations[i] for i in batch], np.float32(1.0 / (1.0 + 4.0 * step / steps)))
+        progress((step + 1) / steps)
     return np.clip(planes, 0.0, 1.0).reshape(3, *texture.shape[:2]).transpose(1, 2, 0)
 
 

@@ -88,12 +88,21 @@ def with_pixel_blur(model: GaussianModel, fov: float, distance: float, size: int
         fov, distance, size: the optimisation's cameras: vertical field of view (degrees), distance of the asset, pixels along an edge.
     """
     from ..gaussians.model import GaussianModel
+
+    groups = dict(model.state_dict())
+    groups["scales"] = 0.5 * ((2.0 * groups["scales"]).exp() + pixel_blur(fov, distance, size)).log()
+    return GaussianModel(groups)
+
+
+def pixel_blur(fov: float, distance: float, size: int) -> float:
+    """The variance, in square world units, by which the rasteriser widens what stands at that distance.
+
+    Args:
+        fov, distance, size: the camera's vertical field of view (degrees), how far away it looks, its pixels along an edge.
+    """
     from ..gaussians.rasterize.conventions import EPS2D
 
-    pixel = 2.0 * distance * float(np.tan(np.radians(fov) / 2.0)) / size
-    groups = dict(model.state_dict())
-    groups["scales"] = 0.5 * ((2.0 * groups["scales"]).exp() + EPS2D * pixel**2).log()
-    return GaussianModel(groups)
+    return EPS2D * (2.0 * distance * float(np.tan(np.radians(fov) / 2.0)) / size) ** 2
 
 
 def in_threads(function: Callable[[_Item], _Result], items: Sequence[_Item]) -> list[_Result]:

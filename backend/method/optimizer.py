@@ -20,6 +20,7 @@ from ..gaussians.model import GaussianModel
 from ..guidance.prior import DiffusionPrior
 from ..guidance.prompts import ViewPrompts
 from ..guidance.rules import make_rule
+from ..settings import check_region_weights
 from .gradient_fusion import GradientFusion
 from .region_sampling import RegionSampler
 from .timestep_sampling import TimestepSampler
@@ -58,6 +59,7 @@ class Distillation:
         model: the Gaussians to optimise; changed in place.
 
     Raises:
+        ConfigError: the settings weigh a region that the grid does not have.
         ResourceError: the history of gradients could outgrow its memory limit.
     """
 
@@ -72,6 +74,9 @@ class Distillation:
         self.grid = ViewGrid.from_config(config.grid, prior.recommended.distance)
         self.fov = config.grid.fov or prior.recommended.fov
         self.regions = RegionSampler(self.grid, config.region_sampling, np.random.default_rng(seeds[2]))
+        check_region_weights(config.region_sampling.weights, len(self.grid))
+        for region, factor in config.region_sampling.weights:
+            self.regions.set_weight(region, factor)
         self.timesteps = TimestepSampler(
             self.grid, config.timestep_sampling, prior.alphas_cumprod.double().cpu().numpy(), np.random.default_rng(seeds[3])
         )

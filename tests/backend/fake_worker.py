@@ -28,26 +28,35 @@ def steps(folder, emit, control, *, pace=0.005, total=STEPS):
         folder.write_checkpoint(iteration, {"x": np.full(3, iteration, np.float32)}, {})
         emit(protocol.CheckpointWritten(iteration=iteration))
 
-    folder.truncate_trace(iteration)
-    emit(protocol.Phase(name="optimise"))
-    while iteration < total and not control.should_stop:
-        control.wait_if_paused(lambda paused: emit(protocol.Paused(paused=paused)))
-        if control.should_cancel:
-            save()
-        control.raise_if_cancelled()
-        for region, factor in control.take_weights(4).items():
-            weights[region] = factor
-        time.sleep(pace)
-        folder.append_trace({"iteration": iteration})
-        iteration += 1
-        emit(protocol.Progress(iteration=iteration, total=total, loss=1 / iteration))
+    def tell_regions():
         emit(
             protocol.Regions(
                 iteration=iteration, azimuth=(0, 90, 180, 270), elevation=(0,) * 4, distance=(3,) * 4, loss=(1,) * 4, weight=weights
             )
         )
-        if control.take_preview_request():
-            emit(protocol.PreviewReady(iteration=iteration, image="preview.png"))
+
+    def serve():
+        if changed := control.take_weights(4):
+            for region, factor in changed.items():
+                weights[region] = factor
+            tell_regions()
+        for region in control.take_previews(4):
+            image = "preview.png" if region < 0 else f"views/region-{region:03d}.png"
+            emit(protocol.PreviewReady(iteration=iteration, image=image, region=region))
+
+    folder.truncate_trace(iteration)
+    emit(protocol.Phase(name="optimise"))
+    while iteration < total and not control.should_stop:
+        control.wait_if_paused(lambda paused: emit(protocol.Paused(paused=paused)), serve)
+        if control.should_cancel:
+            save()
+        control.raise_if_cancelled()
+        serve()
+        time.sleep(pace)
+        folder.append_trace({"iteration": iteration})
+        iteration += 1
+        emit(protocol.Progress(iteration=iteration, total=total, loss=1 / iteration))
+        tell_regions()
         if iteration % 50 == 0:
             save()
     emit(protocol.Phase(name="surface"))
@@ -62,6 +71,11 @@ def quick(folder, emit, control):
 def unhurried(folder, emit, control):
     """A run that lasts for several redraws of a live display, which are at most ten a second."""
     steps(folder, emit, control, pace=0.01, total=60)
+
+
+def long(folder, emit, control):
+    """A run that lasts longer than any test."""
+    steps(folder, emit, control, pace=0.05, total=10_000)
 
 
 def noisy(folder, emit, control):
@@ -83,6 +97,12 @@ def stuck(folder, emit, control):
     """A run that listens to nobody."""
     emit(protocol.Phase(name="prior"))
     time.sleep(60)
+
+
+def stuck_saved(folder, emit, control):
+    """As `stuck`, where every step is saved already."""
+    control.has_unsaved = False
+    stuck(folder, emit, control)
 
 
 def refused(folder, emit, control):
@@ -112,5 +132,6 @@ def flood(folder, emit, control):
 if __name__ == "__main__":
     from backend import worker
 
-    worker.GRACE_SECONDS = float(os.environ.get("GRACE_SECONDS", worker.GRACE_SECONDS))
+    for limit in ("GRACE_SECONDS", "SAVED_GRACE_SECONDS", "READER_SECONDS"):
+        setattr(worker, limit, float(os.environ.get(limit, getattr(worker, limit))))
     sys.exit(run_worker(JobFolder(Path(sys.argv[1])).path, globals()[sys.argv[2]]))

@@ -19,7 +19,7 @@ from backend.protocol import JobSpec
 @pytest.fixture(autouse=True)
 def outside(monkeypatch, tmp_path):
     """An empty home, no environment, and a process that would notice if it went on in one."""
-    for name in ("COGRAD3D_ENV", "COGRAD3D_PYTHON", "COGRAD3D_DEBUG"):
+    for name in ("COGRAD3D_ENV", "COGRAD3D_PYTHON", "COGRAD3D_JOBS", "COGRAD3D_DEBUG"):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path / "data"))
     monkeypatch.setenv("LOCALAPPDATA", str(tmp_path / "data"))
@@ -196,6 +196,13 @@ BAD = [
     (["--resume", "folder.glb"], 7, "no spec.json"),
     (["a red cat", "--resume", "folder.glb"], 2, "does not go with a prompt"),
     (["--resume", "folder.glb", "--seed", "3"], 2, "does not go with --seed"),
+    (["--resume", "folder.glb", "--refine", "folder.glb"], 2, "does not go with --refine"),
+    # refine
+    (["--refine", "nowhere"], 7, "no job folder"),
+    (["--refine", "folder.glb"], 7, "no spec.json"),
+    (["a red cat", "--refine", "folder.glb"], 2, "does not go with a prompt"),
+    (["--refine", "folder.glb", "--quality", "high"], 2, "does not go with --quality"),
+    (["a red cat", "--regions", "3,4"], 2, "go with --refine"),
 ]
 
 
@@ -254,7 +261,7 @@ class TestGenerate:
         )  # fmt: skip
         from backend.commands import generate
 
-        spec, config = generate.request(args)
+        spec, config = generate.make_request(args)
         assert (config.run.seed, config.gradient_fusion.enabled, config.prior.name) == (4, False, "builtin")
         assert config.gaussians.initial == str(tmp_path / "cube.obj") == spec.initial
         assert spec.outputs == (str(tmp_path / "cat.glb"),) and spec.without == ("gradient-fusion",)
@@ -312,6 +319,54 @@ class TestResume:
         job.state_path.write_text(json.dumps(state | {"version": 99}))
         assert cli.main(["generate", "--resume", str(job.path)]) == 7
         assert "newer version" in capsys.readouterr().err
+
+
+class TestRefine:
+    @pytest.fixture
+    def job(self, tmp_path) -> JobFolder:
+        from backend import settings
+
+        spec = JobSpec(prompt="a red cat", outputs=(str(tmp_path / "cat.glb"),))
+        job = JobFolder.create(tmp_path / "jobs", spec, settings.to_dict(GenerationConfig()))
+        job.splats_path.touch()
+        return job
+
+    def test_goes_on_in_the_environment(self, job):
+        assert cli.main(["generate", "--refine", str(job.path)]) == WENT_ON
+
+    def test_the_request_holds_what_was_asked(self, job, tmp_path):
+        from backend.commands import generate
+
+        args = TestGenerate.parse(
+            "--refine", str(job.path), "--regions", "3,4", "--factor", "2.5", "--iterations", "50", "--output", "better.glb"
+        )
+        generate.check(args)
+        spec, config = generate.make_request(args)
+        assert (spec.prompt, spec.refines, spec.outputs) == ("a red cat", str(job.path), (str(tmp_path / "better.glb"),))
+        assert config.region_sampling.weights == ((3, 2.5), (4, 2.5))
+        assert config.optimizer.iterations == 50
+
+    @pytest.mark.parametrize(
+        ("arguments", "words"),
+        [
+            (("--regions", "36"), "names region 36"),
+            (("--regions", "3", "--factor", "-1"), "factor -1"),
+            (("--iterations", "0"), "at least 1"),
+            (("--iterations", "many"), "whole number"),
+        ],
+    )
+    def test_what_makes_no_sense_is_refused(self, job, arguments, words, capsys):
+        assert cli.main(["generate", "--refine", str(job.path), *arguments]) == 4
+        assert words in capsys.readouterr().err
+
+    def test_no_list_of_regions(self, job, capsys):
+        assert cli.main(["generate", "--refine", str(job.path), "--regions", "3;4"]) == 2
+        assert "'3;4' is no list of region numbers" in capsys.readouterr().err
+
+    def test_a_run_without_a_result(self, job, capsys):
+        job.splats_path.unlink()
+        assert cli.main(["generate", "--refine", str(job.path)]) == 7
+        assert "no result" in capsys.readouterr().err
 
 
 class TestPreflight:

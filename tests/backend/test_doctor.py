@@ -8,9 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from backend import cli, doctor, environment, machine
+from backend import cli, doctor, environment, machine, packaging
 from backend.doctor import MISSING, OK, WARNING
 from backend.environment import MARKER_FILE, OWNER_FILE, Environment
+from backend.errors import SetupError
 
 FACTS = {
     "python": "3.11.7", "torch": "2.13.0+cpu", "torch_cuda": None, "device": "cpu", "gpus": [], "threads": 2,
@@ -27,6 +28,7 @@ def computer(monkeypatch, tmp_path):
     monkeypatch.setenv("LOCALAPPDATA", str(tmp_path / "data"))
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     monkeypatch.setattr(machine, "nvidia_gpus", list)
+    monkeypatch.setattr(packaging, "find_blender", lambda: None)
     monkeypatch.setattr(machine, "memory", lambda: (8_000_000_000, 6_000_000_000))
     monkeypatch.setattr(machine, "free_disk", lambda path: 50_000_000_000)
 
@@ -135,3 +137,21 @@ def test_a_state_names_its_folder_once():
     (root / OWNER_FILE).touch()
     (root / MARKER_FILE).touch()
     assert doctor.report(doctor.examine()).count(str(root)) == 1
+
+
+@pytest.mark.parametrize(("version", "status"), [((4, 2, 0), OK), ((5, 2, 2), OK), ((4, 1, 1), WARNING), ((3, 6), WARNING)])
+def test_blenders_of_many_ages(ready, monkeypatch, version, status):
+    monkeypatch.setattr(packaging, "find_blender", lambda: Path("/opt/blender"))
+    monkeypatch.setattr(packaging, "blender_version", lambda executable: version)
+    finding = found()["Blender"]
+    assert (finding.status, finding.data["extensions"]) == (status, status == OK) and bool(finding.remedy) == (status == WARNING)
+    assert doctor.able_to_run(doctor.examine())  # the command line needs none
+
+
+def test_a_blender_that_does_not_start(ready, monkeypatch):
+    def fail(executable):
+        raise SetupError("/opt/blender is no Blender.", remedy="Name Blender's executable.")
+
+    monkeypatch.setattr(packaging, "find_blender", lambda: Path("/opt/blender"))
+    monkeypatch.setattr(packaging, "blender_version", fail)
+    assert found()["Blender"].status == WARNING

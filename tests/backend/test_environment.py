@@ -145,6 +145,13 @@ class TestState:
         state = made.state()
         assert (state.status, [pin.name for pin in state.packages]) == (Status.DAMAGED, ["numpy"])
 
+    def test_the_folder_of_packages_is_listed_once(self, root, monkeypatch):
+        """Blender looks every few seconds while it is not ready."""
+        made, listed = put_environment(root, marker=False), []
+        list_folders = Environment.metadata_folders
+        monkeypatch.setattr(Environment, "metadata_folders", lambda self: listed.append(self) or list_folders(self))
+        assert made.state().packages == () and len(listed) == 1
+
     def test_another_version_is_missing(self, root):
         made = put_environment(root)
         folder = next(root.rglob("numpy-*.dist-info"))
@@ -176,6 +183,8 @@ class TestProcesses:
 
     def test_the_users_wait_policy_is_kept(self):
         assert environment.child_environ({"OMP_WAIT_POLICY": "ACTIVE"})["OMP_WAIT_POLICY"] == "ACTIVE"
+        assert Path(environment.child_environ({"COGRAD3D_CACHE": "/cache"})["NUMBA_CACHE_DIR"]) == Path("/cache/numba")
+        assert environment.child_environ({"NUMBA_CACHE_DIR": "/mine"})["NUMBA_CACHE_DIR"] == "/mine"
 
     @pytest.mark.skipif(os.name != "posix", reason="a shell script stands in for Python")
     def test_a_command_goes_on_in_the_chosen_python(self, tmp_path):
@@ -213,6 +222,14 @@ class TestPlan:
         monkeypatch.setattr(machine, "nvidia_gpus", lambda: ["GPU 0"])
         plan = installation.plan(Environment(root))
         assert plan.build == "cuda" and "2.9 GB" in plan.describe()
+
+    def test_takes_for_granted_what_is_known(self, root, monkeypatch):
+        """For a dialog, which cannot wait for a driver, nor for a look at every file."""
+        made = put_environment(root, marker=False)
+        monkeypatch.setattr(machine, "nvidia_gpus", lambda: pytest.fail("looked for"))
+        monkeypatch.setattr(environment, "_record_holds", lambda record: pytest.fail("thorough"))
+        builds = [installation.plan(made, thorough=False, gpus=gpus).build for gpus in ((), ("GPU 0",))]
+        assert builds == (["cpu", "cpu"] if sys.platform == "darwin" else ["cpu", "cuda"])
 
     def test_refuses_somebody_elses_folder(self, root):
         root.mkdir()

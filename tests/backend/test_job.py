@@ -481,6 +481,17 @@ def tiny_disk(tmp_path):
     subprocess.run(["umount", mount], check=True)
 
 
+def test_the_state_is_read_anew_after_another_process_had_the_lock(folder):
+    with folder.lock():
+        folder.update_state(status="interrupted", iteration=10)
+    other = JobFolder.open(folder.path)
+    with other.lock():
+        other.update_state(iteration=70, phase="surface")
+    with folder.lock():
+        folder.update_state(status="cancelled")
+    assert (folder.state.status, folder.state.iteration, folder.state.phase) == ("cancelled", 70, "surface")
+
+
 def test_a_disk_that_is_really_full(tiny_disk):
     folder = JobFolder.create(tiny_disk, JobSpec(prompt="x"), CONFIG)
     folder.write_checkpoint(1, {"a": np.zeros(10_000, np.float32)}, {})

@@ -5,17 +5,24 @@ from __future__ import annotations
 import json
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 from backend import settings
+from backend.cameras import orbit_camera
 from backend.config import GenerationConfig
 from backend.control import Control, JobCancelled
+from backend.errors import ConfigError
+from backend.gaussians.model import GaussianModel
+from backend.guidance.prior import PriorDefaults
 from backend.job import JobFolder
-from backend.pipeline import run_job
-from backend.protocol import CheckpointWritten, Event, JobSpec, Phase, Regions, Result
+from backend.method.optimizer import render_cameras
+from backend.pipeline import run_job, settle
+from backend.protocol import CheckpointWritten, Event, JobSpec, Paused, Phase, PreviewReady, Regions, Result
 
 SMALL = (
     "prior.views=150",
@@ -80,8 +87,24 @@ def test_events_come_in_the_order_of_the_phases(finished: tuple[JobFolder, Resul
     assert isinstance(events[-1], Result)
     assert [event.iteration for event in events if isinstance(event, CheckpointWritten)] == [20, 40, 60, 80, 90]
     regions = [event for event in events if isinstance(event, Regions)]
-    assert len(regions[-1].probability) == 36
+    assert len(regions[-1].probability) == len(regions[-1].timestep) == 36
     assert sum(regions[-1].visits) == 90
+    assert 0 < np.abs(regions[-1].timestep).max() <= 0.5, "fractions of T"
+
+
+def test_every_region_has_a_picture_before_the_result(tmp_path: Path, finished: tuple[JobFolder, Result, list[Event]]) -> None:
+    folder, _, events = finished
+    assert sorted(path.name for path in folder.views_path.iterdir()) == [f"region-{region:03d}.png" for region in range(36)]
+    assert not any(isinstance(event, PreviewReady) and event.region >= 0 for event in events)
+    centers = next(event for event in events if isinstance(event, Regions))
+    splats = GaussianModel.load_ply(folder.splats_path)
+    for region in (0, 14, 35):
+        camera = orbit_camera(centers.azimuth[region], centers.elevation[region], centers.distance[region], 40.0, 256)
+        expected, _, _ = render_cameras(splats, [camera])
+        with Image.open(folder.view_path(region)) as image:
+            pixels = np.asarray(image) / 255
+        assert pixels == pytest.approx(expected[0].clamp(0, 1).numpy(), abs=0.01)
+        assert (pixels[0, 0] == 1).all(), "on white"
 
 
 def test_config_repeats_the_run(finished: tuple[JobFolder, Result, list[Event]]) -> None:
@@ -193,6 +216,47 @@ def test_cancel_during_the_mesh_leaves_no_asset_but_a_checkpoint(tmp_path: Path)
     assert folder.latest_checkpoint().iteration == 90
 
 
+def test_it_says_when_steps_would_be_lost(tmp_path: Path) -> None:
+    """Then a process that has to go is given more time."""
+    folder, control, unsaved = make_job(tmp_path, config("optimizer.iterations=5")), Control(), {}
+
+    def note(event: Event) -> None:
+        name = event.name if isinstance(event, Phase) else type(event).__name__
+        unsaved.setdefault(name, control.has_unsaved)
+
+    execute(folder, config("optimizer.iterations=5"), control, note)
+    assert [name for name, flag in unsaved.items() if flag] == ["Progress", "Regions"], unsaved
+
+
+@pytest.mark.parametrize("after", [CheckpointWritten, PreviewReady])
+def test_the_last_pictures_wait_for_nobody_who_leaves(tmp_path: Path, after: type[Event]) -> None:
+    folder, control = make_job(tmp_path, config("optimizer.iterations=5")), Control()
+
+    def leave(event: Event) -> None:
+        if isinstance(event, after):
+            control.interrupt()
+
+    with pytest.raises(JobCancelled):
+        execute(folder, config("optimizer.iterations=5"), control, leave)
+    assert folder.latest_checkpoint().iteration == 5
+    assert folder.preview_image_path.exists() is (after is PreviewReady)
+    assert not list(folder.path.glob("views/*"))
+
+
+def test_a_run_may_be_left_while_the_prior_is_loaded(tmp_path: Path) -> None:
+    folder, control = make_job(tmp_path, config()), Control()
+    told: list[str] = []
+
+    def leave(event: Event) -> None:
+        if isinstance(event, Phase):
+            told.append(event.message or event.name)
+            control.interrupt()
+
+    with pytest.raises(JobCancelled):
+        execute(folder, config("prior.views=151"), control, leave)
+    assert told == ["prior", "prepare"]
+
+
 def test_a_frozen_region_is_not_visited_and_a_boosted_one_is_more_often(tmp_path: Path) -> None:
     folder, control = make_job(tmp_path, config("optimizer.iterations=150")), Control()
     control.set_weights([5], 0.0)
@@ -201,6 +265,109 @@ def test_a_frozen_region_is_not_visited_and_a_boosted_one_is_more_often(tmp_path
     visits = np.bincount([line["region"] for line in folder.read_trace()], minlength=36)
     assert visits[5] == 0
     assert visits[7] > 10
+
+
+def test_weights_of_the_settings_hold_from_the_first_step_and_later_ones_replace_them(tmp_path: Path) -> None:
+    settled = config("optimizer.iterations=60", "region_sampling.weights=[[5, 0.0], [7, 20.0]]", "region_sampling.warmup_passes=0")
+    folder, control = make_job(tmp_path, settled), Control()
+
+    def interrupt(event: Event) -> None:
+        if isinstance(event, CheckpointWritten) and event.iteration == 20:
+            control.set_weights([7], 1.0)
+        if isinstance(event, CheckpointWritten) and event.iteration == 40:
+            control.interrupt()
+
+    with pytest.raises(JobCancelled):
+        execute(folder, settled, control, interrupt)
+    execute(folder, settled)
+    weights = [(line["weight"][5], line["weight"][7]) for line in folder.read_trace()]
+    assert weights == [(0.0, 20.0)] * 20 + [(0.0, 1.0)] * 40, "a resumed run keeps the weights it was given last"
+
+
+@pytest.mark.parametrize("weights", ["[[36, 2.0]]", "[[-1, 2.0]]", "[[3, -2.0]]", "[[3, 2.0], [3, 4.0]]"])
+def test_senseless_weights_are_refused_before_the_run(weights: str) -> None:
+    with pytest.raises(ConfigError, match=r"region_sampling\.weights"):
+        config(f"region_sampling.weights={weights}")
+    config("region_sampling.weights=[[36, 2.0]]", "grid.azimuth_bins=13")
+    config("region_sampling.weights=[[36, 2.0]]", "grid.distance_edges=[3.0, 3.3, 3.6]")
+
+
+class TestAskedForWhileItRuns:
+    """Weights and pictures, from a run that goes on and from one that is paused."""
+
+    def test_pictures_of_regions(self, tmp_path: Path) -> None:
+        folder, control, events = make_job(tmp_path, config("optimizer.iterations=5")), Control(), []
+        for region in (3, 12, 3, -1, 12):
+            control.request_preview(region)
+        control.set_weights([12], 4.0)
+
+        def emit(event: Event) -> None:
+            events.append(event)
+            if isinstance(event, PreviewReady) and event.region >= 0:
+                assert (folder.path / event.image).stat().st_size > 0, "it is there when it is told of"
+
+        execute(folder, config("optimizer.iterations=5"), control, emit)
+        first = [event for event in events if isinstance(event, PreviewReady) and event.iteration == 0]
+        assert [(event.region, event.image, event.splats) for event in first] == [
+            (-1, "preview.png", "preview.ply"),
+            (3, "views/region-003.png", ""),
+            (12, "views/region-012.png", ""),
+        ]
+        regions = next(event for event in events if isinstance(event, Regions))
+        assert (regions.iteration, regions.current, regions.weight[12]) == (0, -1, 4.0), "told at once"
+
+    def test_while_paused(self, tmp_path: Path) -> None:
+        folder, control, events = make_job(tmp_path, config("optimizer.iterations=5")), Control(), []
+
+        def emit(event: Event) -> None:
+            """An artist: pauses, weighs a region, looks at it when the weight has arrived, goes on when the picture is there."""
+            events.append(event)
+            match event:
+                case Phase(name="optimise"):
+                    control.pause()
+                case Paused(paused=True):
+                    control.set_weights([4], 0.0)
+                case Regions() if control.paused:
+                    control.request_preview(4)
+                case PreviewReady(region=4):
+                    control.resume()
+
+        execute(folder, config("optimizer.iterations=5"), control, emit)
+        kinds = [type(event) for event in events[[isinstance(event, Paused) for event in events].index(True) :]]
+        assert kinds[:4] == [Paused, Regions, PreviewReady, Paused]
+        assert all(line["weight"][4] == 0 for line in folder.read_trace())
+
+    def test_while_the_mesh_is_made(self, tmp_path: Path) -> None:
+        folder, control, events = make_job(tmp_path, config("optimizer.iterations=5")), Control(), []
+
+        def emit(event: Event) -> None:
+            events.append(event)
+            if isinstance(event, Phase) and event.name == "texture":
+                control.request_preview(7)
+
+        execute(folder, config("optimizer.iterations=5"), control, emit)
+        assert [event.iteration for event in events if isinstance(event, PreviewReady) and event.region == 7] == [5]
+
+
+def test_a_run_goes_on_though_the_shape_it_began_with_is_gone(tmp_path: Path, finished: tuple[JobFolder, Result, list[Event]]) -> None:
+    shape = tmp_path / "shape.ply"
+    shape.write_bytes(finished[0].splats_path.read_bytes())
+    settled = config("optimizer.iterations=30", f"gaussians.initial={shape}")
+    traces = []
+    for gone in (False, True):
+        folder, control = make_job(tmp_path, settled), Control()
+
+        def interrupt(event: Event, control: Control = control) -> None:
+            if isinstance(event, CheckpointWritten) and event.iteration == 20:
+                control.interrupt()
+
+        with pytest.raises(JobCancelled):
+            execute(folder, settled, control, interrupt)
+        if gone:
+            shape.unlink()
+        execute(folder, settled)
+        traces.append(list(folder.read_trace()))
+    assert traces[0] == traces[1]
 
 
 @pytest.mark.parametrize("part", ["region-sampling", "timestep-sampling", "gradient-fusion"])
@@ -246,3 +413,14 @@ def test_view_words_decide_where_the_face_is(tmp_path: Path) -> None:
     worded = make_job(tmp_path, replace(settled, guidance=replace(settled.guidance, view_prompts=True)))
     execute(worded, settings.from_dict(worded.config))
     assert plain != [line["loss"] for line in worded.read_trace()]
+
+
+def test_the_first_render_size_that_the_prior_has_is_used_from_the_beginning() -> None:
+    prior = SimpleNamespace(recommended=PriorDefaults(guidance_scale=1.0, weighting="x0", clamp=0.0, resolutions=(64, 128)))
+    wanted = {
+        "[[0.0, 32], [0.5, 64]]": ((0.0, 64),),
+        "[[0.0, 32], [0.2, 64], [0.5, 128]]": ((0.0, 64), (0.5, 128)),
+        "[[0.0, 32]]": ((0.0, 128),),
+    }
+    for steps, expected in wanted.items():
+        assert settle(config(f"optimizer.resolution_steps={steps}"), prior).optimizer.resolution_steps == expected

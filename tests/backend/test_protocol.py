@@ -75,7 +75,7 @@ def test_every_message_comes_back_as_it_was_sent(message):
 def test_the_types_are_those_of_the_specification():
     required = {"hello", "phase", "progress", "regions", "preview", "checkpoint", "warning", "result", "error", "bye"}
     assert required <= set(EVENTS)
-    assert set(COMMANDS) == {"pause", "resume", "stop", "cancel", "weight", "preview"}
+    assert set(COMMANDS) == {"pause", "resume", "stop", "cancel", "weight", "preview", "detach", "alive"}
 
 
 @given(st.dictionaries(texts, json_values, max_size=3))

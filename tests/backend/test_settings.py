@@ -346,3 +346,13 @@ def test_the_documented_defaults_are_the_real_ones(section):
             assert path in rows, f"docs/method.md does not list {path}"
             _, _, value = settings.parse_assignment(f"{path}={rows[path]}")
             assert settings._checked(setting, value, "docs/method.md") == setting.default, path
+
+
+def test_changed_settings_are_others():
+    config = settings.resolve("draft")
+    other = settings.changed(config, {"run.seed": 7, "surface.faces": 500})
+    assert (other.run.seed, other.surface.faces) == (7, 500)
+    assert config == settings.resolve("draft")
+    assert settings.changed(other, {"run.seed": 0, "surface.faces": config.surface.faces}) == config
+    with pytest.raises(ConfigError, match="seed"):
+        settings.changed(config, {"run.sed": 1})

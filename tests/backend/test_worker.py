@@ -13,8 +13,11 @@ from queue import Empty, Queue
 
 import pytest
 
+from backend.command_file import send_command
+from backend.control import Control
 from backend.job import JobFolder
-from backend.protocol import JobSpec
+from backend.protocol import Alive, Cancel, Detach, JobSpec, Pause, Stop, Weight
+from backend.worker import execute
 
 FAKE = Path(__file__).with_name("fake_worker.py")
 LIMIT = 30.0
@@ -179,6 +182,22 @@ def test_a_preview_on_request(start):
     client.until("progress")
     client.send(type="preview")
     assert client.until("preview")["image"] == "preview.png"
+    client.send(type="preview", region=2)
+    assert client.until("preview", region=2)["image"] == "views/region-002.png"
+
+
+def test_a_paused_run_answers(start):
+    client = start()
+    client.until("progress")
+    client.send(type="pause")
+    client.until("paused", paused=True)
+    client.send(type="preview", region=1)
+    client.until("preview", region=1)
+    client.send(type="weight", regions=[2], factor=4.0)
+    client.until("regions", weight=[1.0, 1.0, 4.0, 1.0])
+    assert "progress" not in client.types()[client.types().index("paused") :]
+    client.send(type="resume")
+    client.until("paused", paused=False)
 
 
 @pytest.mark.parametrize(
@@ -189,15 +208,23 @@ def test_a_preview_on_request(start):
         (b'{"type": "weight"}\n', "line"),
         (b'{"type": "weight", "regions": [0], "factor": -1}\n', "command"),
         (b'{"type": "weight", "regions": [-1], "factor": 1}\n', "command"),
+        (b'{"type": "preview", "region": -2}\n', "command"),
+        (b'{"type": "detach", "lease": -1}\n', "command"),
+        (b'{"type": "detach", "lease": null}\n', "command"),
         (b"x" * (3 << 20) + b"\n", "line"),
         (b"[" * 500_000 + b"\n", "line"),
     ],
-    ids=["text", "binary", "no fields", "negative factor", "negative region", "enormous", "deep"],
+    ids=["text", "binary", "no fields", "factor", "region", "preview", "lease", "no lease", "enormous", "deep"],
 )
-def test_bad_lines_are_reported_and_survived(start, line, code):
+@pytest.mark.parametrize("way", ["stdin", "file"])
+def test_bad_lines_are_reported_and_survived(start, folder, line, code, way):
     client = start()
     client.until("progress")
-    client.write(line)
+    if way == "stdin":
+        client.write(line)
+    else:
+        with open(folder.commands_path, "ab") as file:
+            file.write(line)
     warning = client.until("warning")
     assert warning["code"] == code
     assert warning["message"]
@@ -234,6 +261,169 @@ def test_the_worker_leaves_a_checkpoint_and_goes(start, folder, end):
     assert not folder.in_use
 
 
+def test_commands_come_through_the_file_too(start, folder):
+    send_command(folder.path, Cancel())  # to an earlier run, not to this one
+    client = start()
+    client.until("progress")
+    send_command(folder.path, Pause())
+    client.until("paused", paused=True)
+    send_command(folder.path, Weight(regions=(1,), factor=2.0))
+    client.until("regions", weight=[1.0, 2.0, 1.0, 1.0])
+    send_command(folder.path, Stop())
+    assert client.finish() == 0
+
+
+def test_a_run_without_the_wire_obeys_the_file_too(folder):
+    """`generate` in a terminal."""
+    told = []
+
+    def runner(folder, emit, control):
+        send_command(folder.path, Stop())
+        deadline = time.monotonic() + LIMIT
+        while not control.should_stop:
+            assert time.monotonic() < deadline
+            time.sleep(0.01)
+
+    with open(folder.commands_path, "ab") as file:
+        file.write(b"rubbish\n")  # not to this run
+    assert execute(folder, runner, told.append, Control()).reason == "finished"
+    assert told == []
+
+
+def test_the_lease_of_a_run_without_the_wire(folder):
+    def runner(folder, emit, control):
+        send_command(folder.path, Detach(lease=0.2))
+        while True:
+            control.raise_if_cancelled()
+            time.sleep(0.01)
+
+    bye = execute(folder, runner, lambda event: None, Control())
+    assert (bye.reason, bye.resumable) == ("interrupted", True)
+
+
+class TestDetached:
+    """After a `detach` the run goes on without whoever started it."""
+
+    @pytest.mark.parametrize("way", ["stdin", "file"])
+    def test_closed_pipes_are_harmless(self, folder, way):
+        events = os.pipe()
+        process = subprocess.Popen([sys.executable, str(FAKE), str(folder.path), "steps"], stdin=subprocess.PIPE, stdout=events[1])
+        os.close(events[1])
+        with os.fdopen(events[0], "rb") as stream:
+            while json.loads(stream.readline())["type"] != "progress":
+                pass
+            if way == "stdin":
+                process.stdin.write(b'{"type": "detach", "lease": 0}\n')
+            else:
+                send_command(folder.path, Detach())
+            process.stdin.close()
+        assert process.wait(LIMIT) == 0
+        assert folder.state.status == "finished"
+        events = list(folder.read_events())
+        assert events[-1]["type"] == "result"
+        assert [event["iteration"] for event in events if event["type"] == "progress"] == list(range(1, 401)), "all of it is on record"
+        assert not folder.in_use
+
+    def test_the_death_of_the_parent_is_harmless(self, folder):
+        launcher = subprocess.Popen(
+            [
+                sys.executable,
+                "-c",
+                "import subprocess, sys; subprocess.run(sys.argv[1:])",
+                *(sys.executable, str(FAKE), str(folder.path), "steps"),
+            ],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+        )
+        while json.loads(launcher.stdout.readline())["type"] != "progress":
+            pass
+        launcher.stdin.write(b'{"type": "detach"}\n')
+        launcher.stdin.flush()
+        launcher.kill()
+        launcher.wait()
+        types = [json.loads(line)["type"] for line in launcher.stdout]
+        launcher.stdin.close()
+        assert types[-2:] == ["result", "bye"]
+        assert folder.state.status == "finished"
+
+    def test_a_lease_that_nobody_renews_ends_it(self, start, folder):
+        client = start()
+        client.until("progress")
+        client.send(type="detach", lease=0.3)
+        client.process.stdin.close()
+        assert client.finish() == 130
+        assert client.events[-1] == {"type": "bye", "reason": "interrupted", "exit_code": 130, "resumable": True}
+        assert folder.state.status == "interrupted"
+        assert folder.latest_checkpoint().iteration < 400
+        assert not folder.in_use
+
+    def test_a_lease_is_renewed_through_the_file(self, start, folder):
+        client = start("long")
+        client.until("progress")
+        client.send(type="detach", lease=1.0)
+        client.process.stdin.close()
+        began = time.monotonic()
+        while time.monotonic() - began < 3:
+            send_command(folder.path, Alive())
+            time.sleep(0.2)
+        assert client.process.poll() is None
+        send_command(folder.path, Stop())
+        assert client.finish() == 0
+
+    def test_a_lease_holds_while_paused_too(self, start, folder):
+        client = start()
+        client.until("progress")
+        client.send(type="pause")
+        client.until("paused")
+        client.send(type="detach", lease=0.3)
+        assert client.finish() == 130
+        assert client.events[-1]["reason"] == "interrupted"
+
+    def test_a_paused_run_that_nobody_may_wake_is_left_at_a_checkpoint(self, start, folder):
+        client = start()
+        client.until("progress")
+        client.send(type="pause")
+        client.until("paused")
+        client.send(type="detach")
+        assert client.finish() == 130
+        assert client.events[-1] == {"type": "bye", "reason": "interrupted", "exit_code": 130, "resumable": True}
+
+    @pytest.mark.parametrize("number", ["SIGHUP", "SIGTERM"])
+    def test_of_the_signals_only_that_of_a_closed_terminal_is_harmless(self, start, folder, number):
+        client = start()
+        client.until("progress")
+        client.send(type="preview", region=0)
+        client.send(type="detach")
+        client.send(type="preview", region=1)
+        client.until("preview", region=1)
+        client.process.send_signal(getattr(signal, number))
+        assert client.finish() == (0 if number == "SIGHUP" else 130)
+
+    def test_told_to_end_a_run_that_does_not_listen_is_left_after_a_while(self, start, folder):
+        client = start("stuck", environment={"GRACE_SECONDS": "0.3"})
+        client.until("phase")
+        client.send(type="detach")
+        client.send(type="cancel")
+        began = time.monotonic()
+        assert client.finish() == 130
+        assert time.monotonic() - began < 10
+        assert not folder.in_use
+
+    def test_it_does_not_wait_for_a_reader_that_never_reads(self, folder):
+        """Somebody else may hold the other end of the pipe: a child of whoever started the run."""
+        process = subprocess.Popen(
+            [sys.executable, str(FAKE), str(folder.path), "flood"],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            env=os.environ | {"READER_SECONDS": "0.3"},
+        )
+        process.stdin.write(b'{"type": "detach"}\n')
+        process.stdin.close()
+        assert process.wait(LIMIT) == 0
+        process.stdout.close()
+        assert folder.state.status == "finished"
+
+
 def test_an_end_in_the_middle_of_a_line(start):
     client = start()
     client.until("progress")
@@ -255,45 +445,95 @@ def test_the_worker_goes_when_nobody_reads(folder):
     assert folder.latest_checkpoint() is not None
 
 
-def test_the_worker_goes_with_its_parent_though_its_pipes_stay_open(folder):
-    """A launcher starts the worker with pipes that this test holds, and is killed."""
-    commands, events = os.pipe(), os.pipe()
-    launcher = subprocess.Popen(
-        [
-            sys.executable,
-            "-c",
-            "import subprocess, sys; subprocess.run(sys.argv[1:])",
-            sys.executable,
-            str(FAKE),
-            str(folder.path),
-            "steps",
-        ],
-        stdin=commands[0],
-        stdout=events[1],
-    )
-    os.close(events[1])
-    os.close(commands[0])
-    with os.fdopen(events[0], "rb") as stream:
-        assert json.loads(stream.readline())["type"] == "hello"
-        while json.loads(stream.readline())["type"] != "progress":
-            pass
+class Launcher:
+    """A program that starts a worker and is killed; its pipes are this test's (`held`), or its own and so gone with it."""
+
+    def __init__(self, folder, *, held=True, job="long"):
+        self.folder = folder
+        pipes = "" if held else ", stdin=subprocess.PIPE, stdout=subprocess.PIPE"
+        code = f"import subprocess, sys; subprocess.Popen(sys.argv[1:]{pipes}).wait()"
+        self.process = subprocess.Popen(
+            [sys.executable, "-c", code, sys.executable, str(FAKE), str(folder.path), job], stdin=subprocess.PIPE, stdout=subprocess.PIPE
+        )
+        self.until(lambda: any(event["type"] == "progress" for event in folder.read_events()))
+
+    def until(self, reached, limit=LIMIT):
+        deadline = time.monotonic() + limit
+        while not reached():
+            assert time.monotonic() < deadline
+            time.sleep(0.05)
+
+    def kill(self):
+        """As a crash of Blender does it: nothing is closed, told or waited for."""
+        self.process.kill()
+        self.process.wait()
+
+    def close(self):
+        for stream in (self.process.stdin, self.process.stdout):
+            stream.close()
+        send_command(self.folder.path, Cancel())
+        self.kill()
+
+
+@pytest.fixture
+def launch(folder):
+    launchers = []
+
+    def begin(**options):
+        launchers.append(Launcher(folder, **options))
+        return launchers[-1]
+
+    yield begin
+    for launcher in launchers:
+        launcher.close()
+
+
+class TestParentKilled:
+    @pytest.mark.parametrize("held", [True, False], ids=["pipes stay open", "pipes close"])
+    def test_an_attached_worker_leaves_no_orphan(self, launch, folder, held):
+        launcher = launch(held=held)
         launcher.kill()
-        launcher.wait()
-        last = json.loads(stream.readlines()[-1])
-    os.close(commands[1])
-    assert (last["type"], last["reason"]) == ("bye", "interrupted")
-    assert folder.latest_checkpoint() is not None
+        launcher.until(lambda: not folder.in_use, limit=10)
+        assert folder.state.status == "interrupted"
+        assert folder.latest_checkpoint().iteration == sum(1 for _ in folder.read_trace()), "up to the last step"
+        if held:
+            last = json.loads(launcher.process.stdout.readlines()[-1])  # ends when the process does
+            assert (last["type"], last["reason"]) == ("bye", "interrupted")
+
+    def test_a_detached_one_stays_for_as_long_as_its_lease_is_renewed(self, launch, folder):
+        launcher = launch(held=False)
+        send_command(folder.path, Detach(lease=2))
+        launcher.kill()
+        began = time.monotonic()
+        while time.monotonic() - began < 3.5:
+            send_command(folder.path, Alive())
+            time.sleep(0.1)
+        assert folder.in_use
+        launcher.until(lambda: not folder.in_use, limit=10)
+        assert folder.state.status == "interrupted"
+        assert folder.latest_checkpoint() is not None
 
 
-def test_a_run_that_does_not_listen_is_left_after_a_while(start, folder):
-    client = start("stuck", environment={"GRACE_SECONDS": "0.3"})
+@pytest.mark.parametrize(("job", "limit"), [("stuck", "GRACE_SECONDS"), ("stuck_saved", "SAVED_GRACE_SECONDS")])
+def test_a_run_that_does_not_listen_is_left_after_a_while(start, folder, job, limit):
+    client = start(job, environment={limit: "0.3"})
     client.until("phase")
     client.process.stdin.close()
     began = time.monotonic()
     assert client.finish() == 130
     assert time.monotonic() - began < 10
-    assert client.types()[-1] == "bye"
+    assert client.events[-1] == {"type": "bye", "reason": "interrupted", "exit_code": 130, "resumable": True}
+    assert folder.state.status == "interrupted"
     assert not folder.in_use
+
+
+def test_a_run_with_unsaved_steps_is_given_more_time(start, folder):
+    client = start("stuck", environment={"SAVED_GRACE_SECONDS": "0.1", "GRACE_SECONDS": "2.5"})
+    client.until("phase")
+    client.process.stdin.close()
+    began = time.monotonic()
+    assert client.finish() == 130
+    assert time.monotonic() - began > 2.4
 
 
 def test_a_parent_that_does_not_read_does_not_stop_the_run(folder):

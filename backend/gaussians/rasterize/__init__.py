@@ -7,6 +7,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from importlib import import_module
 from importlib.util import find_spec
 from typing import Any, NamedTuple
 
@@ -152,15 +154,9 @@ def rasterization(
     name = choose_implementation(means.device, implementation).name
     if implementation == "auto" and means.dtype != torch.float32:
         name = "torch"
-    if name == "numba":
-        from .numba_backend import rasterize
-    elif name == "gsplat":
-        from .gsplat_backend import rasterize
-    else:
-        from .torch_backend import rasterize
-
     if backgrounds is None:
         backgrounds = means.new_zeros(len(viewmats), 3)
+    rasterize = load(name)
     renders, alphas, meta = rasterize(means, quats, scales, opacities, colors if colors.dim() == 3 else colors[:, None], backgrounds, view)
     meta.update(width=width, height=height, n_cameras=len(viewmats), implementation=name)
     if render_mode == "RGB":
@@ -168,6 +164,11 @@ def rasterization(
     elif render_mode in ("D", "ED"):
         renders = renders[..., 3:]
     return renders, alphas, meta
+
+
+def load(name: str) -> Callable[..., tuple[Tensor, Tensor, dict[str, Any]]]:
+    """Import an implementation, one of `IMPLEMENTATIONS`; what draws with it."""
+    return import_module(f".{name}_backend", __name__).rasterize
 
 
 def warm_up() -> None:

@@ -79,7 +79,7 @@ def test_an_unknown_word_is_named_with_its_nearest_and_the_way_out() -> None:
     assert "'purpel', 'elefant' and 'zeppelin'" in caught.value.message
     assert "purple" in caught.value.message
     assert "elephant" in caught.value.message
-    assert "--prior" in caught.value.remedy
+    assert "another image model" in caught.value.remedy
 
 
 @pytest.mark.parametrize(

@@ -401,6 +401,23 @@ def test_nothing_is_fetched_without_consent(tmp_path: Path, monkeypatch: pytest.
     assert asked == [{"local_files_only": True}]
 
 
+def test_consent_does_not_count_where_the_network_is_forbidden(monkeypatch: pytest.MonkeyPatch) -> None:
+    import huggingface_hub
+    from huggingface_hub.errors import LocalEntryNotFoundError
+
+    asked = []
+
+    def snapshot(repo: str, **options: object) -> str:
+        asked.append(options)
+        raise LocalEntryNotFoundError("not here")
+
+    monkeypatch.setattr(huggingface_hub, "is_offline_mode", lambda: True)
+    monkeypatch.setattr(huggingface_hub, "snapshot_download", snapshot)
+    with pytest.raises(PriorError, match="network may not be used") as caught:
+        load("owner/name", allow_download=True)
+    assert "online access" in caught.value.remedy and asked == [{"local_files_only": True}]
+
+
 def test_a_cached_hub_model_is_read(monkeypatch: pytest.MonkeyPatch, latent_folder: Path) -> None:
     import huggingface_hub
 

@@ -2,17 +2,27 @@
 
 from __future__ import annotations
 
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+
 import numpy as np
 import pytest
 import trimesh
 
 from backend.config import TextureConfig
+from backend.errors import SurfaceError
 from backend.evaluation.metrics import psnr
 from backend.meshing import TexturedMesh
 from backend.meshing.bake import Unwrapped, bake_texture, dilate, look, nearest_color, project, refine, texel_map
 from backend.meshing.cleanup import vertex_normals
 from backend.meshing.unwrap import unwrap
 from backend.meshing.views import sphere_cameras
+from backend.meshing.xatlas_process import charts
 from backend.meshing.zbuffer import rasterize_mesh, render_textured
 
 CONFIG = TextureConfig(size=256, views=24, image_size=128, refine=8)
@@ -48,6 +58,101 @@ def test_unwrap_is_deterministic(scene):
     mesh = scene("bowl")
     first, second = unwrap(mesh.vertices, mesh.faces, 256), unwrap(mesh.vertices, mesh.faces, 256)
     assert all(np.array_equal(a, b) for a, b in zip(first, second))
+
+
+def test_the_process_of_its_own_changes_nothing(scene):
+    mesh = scene("bowl")
+    vertex_map, faces, uv = unwrap(mesh.vertices, mesh.faces, 256)
+    here = charts(np.float32(mesh.vertices), np.uint32(mesh.faces), 256)
+    assert np.array_equal(vertex_map, here["vertex_map"]) and np.array_equal(faces, here["faces"])
+    assert np.array_equal(uv, np.clip(np.stack([here["uv"][:, 0], 1.0 - here["uv"][:, 1]], axis=1), 0.0, 1.0))
+    assert (vertex_map.dtype, faces.dtype, uv.dtype) == (np.int64, np.int32, np.float32)
+
+
+def children(pid: int) -> list[int]:
+    """The processes that this one started and that still work."""
+    found = []
+    for path in Path("/proc").glob("[0-9]*/stat"):
+        try:
+            state, parent = path.read_text().rpartition(")")[2].split()[:2]
+        except OSError:
+            continue
+        if int(parent) == pid and state != "Z":
+            found.append(int(path.parent.name))
+    return found
+
+
+def large() -> trimesh.Trimesh:
+    """Half a minute's work."""
+    return trimesh.creation.torus(0.5, 0.18, major_sections=240, minor_sections=120)
+
+
+linux = pytest.mark.skipif(not sys.platform.startswith("linux"), reason="looks into /proc")
+
+
+@linux
+def test_unwrapping_can_be_stopped_and_lets_other_threads_run():
+    class Stop(Exception):
+        pass
+
+    mesh = large()
+    began, before, gaps, over = time.monotonic(), set(children(os.getpid())), [], threading.Event()
+
+    def tick() -> None:
+        last = time.monotonic()
+        while not over.wait(0.05):
+            gaps.append(time.monotonic() - last)
+            last = time.monotonic()
+
+    def watch() -> None:
+        if time.monotonic() - began > 2.0:
+            assert set(children(os.getpid())) - before
+            raise Stop
+
+    thread = threading.Thread(target=tick, daemon=True)
+    thread.start()
+    with pytest.raises(Stop):
+        unwrap(mesh.vertices, mesh.faces, 1024, watch)
+    over.set()
+    assert time.monotonic() - began < 4.0
+    assert max(gaps) < 1.0
+    assert not set(children(os.getpid())) - before
+
+
+@linux
+def test_unwrapping_ends_with_the_process_that_wants_it(tmp_path):
+    code = "import sys, numpy; from backend.meshing.unwrap import unwrap; unwrap(*numpy.load(sys.argv[1]).values(), 1024)"
+    mesh, file = large(), tmp_path / "mesh.npz"
+    np.savez(file, vertices=mesh.vertices, faces=mesh.faces)
+    parent = subprocess.Popen([sys.executable, "-c", code, str(file)], cwd=Path(__file__).parents[3])
+    deadline = time.monotonic() + 30.0
+    while not (found := children(parent.pid)):
+        assert time.monotonic() < deadline and parent.poll() is None
+        time.sleep(0.05)
+    time.sleep(1.0)  # it has its request, and is inside xatlas
+    parent.send_signal(signal.SIGKILL)
+    parent.wait()
+    deadline = time.monotonic() + 3.0
+    while any(Path(f"/proc/{pid}").exists() for pid in found):
+        assert time.monotonic() < deadline, "xatlas works on for nobody"
+        time.sleep(0.05)
+
+
+@pytest.mark.parametrize(("ending", "error"), [("os._exit(71)", MemoryError), ("raise ValueError('no charts')", SurfaceError)])
+def test_a_process_that_fails_is_an_error(scene, monkeypatch, ending, error):
+    from backend.meshing import unwrap as module
+
+    monkeypatch.setattr(module, "_PROGRAM", f"import os; {ending}")
+    with pytest.raises(error, match="no charts" if error is SurfaceError else None):
+        module.unwrap(scene("ball").vertices, scene("ball").faces, 64)
+
+
+@pytest.mark.slow
+def test_a_surface_that_crashes_xatlas_is_unwrapped_all_the_same():
+    mesh = trimesh.creation.icosphere(6)
+    vertex_map, faces, uv = unwrap(mesh.vertices, mesh.faces, 512)
+    np.testing.assert_array_equal(vertex_map[faces], mesh.faces)
+    assert uv.shape == (len(vertex_map), 2) and np.ptp(uv, axis=0).min() > 0.5
 
 
 def test_texel_map_puts_v_upwards():
