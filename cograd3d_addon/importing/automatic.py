@@ -1,0 +1,110 @@
+"""Results that come into the scene by themselves when their job is done."""
+
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+
+import bpy
+
+from ...backend.errors import CoGradError
+from ...backend.protocol import Bye, Event
+from .. import session
+from ..jobs import Job, JobStatus
+from ..placement import read_home
+from . import preview
+from .placing import home_scene, is_home_file
+from .results import import_onto, import_result, is_linked, object_of_job
+from .undo import obstacle, push_undo
+
+_log = logging.getLogger(__name__)
+
+_waiting: dict[str, str] = {}
+_problems: dict[str, str] = {}
+
+
+def state(job: Job) -> str:
+    """What became of a job's import, for the panel: why it waits or what went wrong; empty if there is nothing to say."""
+    if job.id in _waiting:
+        return f"The result {_waiting[job.id]}." if _waiting[job.id] else ""
+    return _problems.get(job.id, "")
+
+
+def forget(job_id: str) -> None:
+    """The user has imported it, or does not want it."""
+    _waiting.pop(job_id, None)
+    _problems.pop(job_id, None)
+    preview.remove(job_id)
+
+
+def bring(job: Job, scene: bpy.types.Scene) -> bpy.types.Object:
+    """A finished job's result into the scene: in place of the object that it improves, if that is there and this file's own, else as a new
+    one.
+
+    Raises:
+        CoGradError: it cannot be imported; the scene is as before.
+    """
+    improved = object_of_job(Path(job.spec.refines).name, scene) if job.spec.refines else None
+    if improved is None or is_linked(improved):
+        return import_result(job.folder, scene)
+    import_onto(job.folder, improved)
+    return improved
+
+
+def on_event(job: Job, event: Event) -> None:
+    """At a job's good end its result is brought, at once or when nothing is in the way any more."""
+    if not isinstance(event, Bye) or job.status is not JobStatus.FINISHED:
+        return
+    home = read_home(job.path)
+    scene = home_scene(home)
+    if scene is None and is_home_file(home):
+        _problems[job.id] = "The scene that it was ordered from is gone: import it into another one yourself."
+    if scene is None or not scene.cograd3d.import_when_done:
+        return
+    _problems.pop(job.id, None)
+    _waiting[job.id] = ""
+    preview.keep(job.id)
+    session.register_poller(tick)
+    tick()
+
+
+def tick() -> None:
+    """Bring what waits, if nothing is in the way."""
+    reason = obstacle() if _waiting else ""
+    for job_id in list(_waiting):
+        _waiting[job_id] = reason
+        if not reason:
+            _finish(job_id)
+    if not _waiting:
+        session.unregister_poller(tick)
+
+
+def _finish(job_id: str) -> None:
+    del _waiting[job_id]
+    job = session.manager().get(job_id)
+    scene = home_scene(read_home(job.path)) if job is not None else None
+    if job is None or scene is None:  # the job was discarded, or another file was opened
+        preview.remove(job_id)
+        return
+    try:
+        bring(job, scene)
+    except Exception as error:  # nobody is there to see it raised
+        _problems[job_id] = str(error) if isinstance(error, CoGradError) else f"It could not be imported: {error}"
+        _log.warning("%s was not imported", job_id, exc_info=error)
+        preview.remove(job_id)
+    else:
+        preview.remove(job_id)  # before the undo step, which is to take back the import alone
+        push_undo(f"Import {job.spec.prompt}"[:60])
+
+
+def register() -> None:
+    """Follow all jobs; before `preview`, so that a preview stays until its result is there."""
+    session.subscribe(on_event)
+
+
+def unregister() -> None:
+    """Undo `register`."""
+    session.unsubscribe(on_event)
+    session.unregister_poller(tick)
+    _waiting.clear()
+    _problems.clear()

@@ -1,0 +1,106 @@
+"""Where a job's asset stands in a scene now."""
+
+from __future__ import annotations
+
+import functools
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import bpy
+import numpy as np
+
+from ..jobs import Job
+from ..placement import Home, Placement, provisional_matrix, read_home, read_placement
+from . import metadata
+from .placing import home_scene
+from .results import import_count, is_result, object_of_job, world_frame
+
+_SEARCH_INTERVAL = 1.0
+
+_names: dict[tuple[str, str], str] = {}
+_searched: dict[tuple[str, str], tuple[float, int]] = {}
+
+
+@dataclass(frozen=True)
+class Standing:
+    """A job's asset, seen from a scene.
+
+    Attributes:
+        matrix: [4, 4] the backend's world to the scene: as the imported object stands, or the one that the job improves; else where it
+            was ordered.
+        thing: that object, if it is in the scene.
+        is_here: whether the asset stands in the scene, or will: the job was ordered from it, or from nowhere, and goes on.
+    """
+
+    matrix: np.ndarray
+    thing: bpy.types.Object | None
+    is_here: bool
+
+
+def standing(job: Job, scene: bpy.types.Scene) -> Standing:
+    """Where a job's asset stands.
+
+    Cheap enough for every redraw: objects that are not there are searched once a second at most.
+    """
+    thing = next(_candidates(job, scene), None)
+    if thing is not None:
+        return Standing(world_frame(thing), thing, True)
+    home = _home(job.path)
+    return Standing(_ordered_matrix(job.path), None, not job.status.is_over and (home is None or home_scene(home) == scene))
+
+
+def is_in(thing: bpy.types.Object, scene: bpy.types.Scene) -> bool:
+    """Whether an object is in a scene, hidden or not."""
+    if any(thing.visible_get(view_layer=layer) or thing.hide_get(view_layer=layer) for layer in scene.view_layers):
+        return True
+    return scene.objects.get(thing.name) == thing  # goes through all of them until it is found
+
+
+def forget() -> None:
+    """Search again for what was not there: another file was opened, or something was undone."""
+    _searched.clear()
+
+
+def _candidates(job: Job, scene: bpy.types.Scene) -> Iterator[bpy.types.Object]:
+    """The objects in a scene that show a job's asset, the most fitting first."""
+    for job_id in filter(None, (job.id, Path(job.spec.refines).name if job.spec.refines else "")):
+        if (thing := _find(job_id, scene)) is not None:
+            yield thing
+
+
+def _find(job_id: str, scene: bpy.types.Scene) -> bpy.types.Object | None:
+    key = (job_id, scene.name)
+    thing = bpy.data.objects.get(_names[key]) if key in _names else None
+    if thing is not None and is_result(thing) and _shows(thing, job_id) and is_in(thing, scene):
+        return thing
+    _names.pop(key, None)
+    # An import is not to go unnoticed until the next redraw but one, which may be long after.
+    now, imports = time.monotonic(), import_count()
+    moment, imports_then = _searched.get(key, (-_SEARCH_INTERVAL, -1))
+    if now - moment < _SEARCH_INTERVAL and imports == imports_then:
+        return None
+    _searched[key] = (now, imports)
+    thing = object_of_job(job_id, scene)
+    if thing is not None:
+        _names[key] = thing.name
+        del _searched[key]
+    return thing
+
+
+def _shows(thing: bpy.types.Object, job_id: str) -> bool:
+    data = thing[metadata.KEY]
+    return data.get("job") == job_id or job_id in metadata.replaced_jobs(data)
+
+
+@functools.lru_cache(maxsize=64)
+def _home(folder: Path) -> Home | None:
+    """It is written before the job is there, and stays."""
+    return read_home(folder)
+
+
+@functools.lru_cache(maxsize=64)
+def _ordered_matrix(folder: Path) -> np.ndarray:
+    """So is this."""
+    return provisional_matrix(read_placement(folder) or Placement())

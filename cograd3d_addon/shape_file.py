@@ -1,0 +1,59 @@
+"""Meshes that a run starts from, as files: each once, named after its content. No bpy."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Collection
+from pathlib import Path
+
+import numpy as np
+
+from ..backend.errors import InputError
+from ..backend.files import atomic_write_bytes, output_error
+
+FOLDER = ".shapes"
+"""Below the folder of all jobs, beside the jobs."""
+
+
+def write_shape(jobs: Path, vertices: np.ndarray, triangles: np.ndarray) -> Path:
+    """A mesh as a binary .ply below the folder of all jobs; the same mesh gives the same file.
+
+    Args:
+        jobs: the folder of all jobs; made if missing.
+        vertices: [N, 3] Z up, front -Y; where and how large does not matter.
+        triangles: [M, 3] indices.
+
+    Raises:
+        InputError: there are no faces.
+        OutputError: it cannot be written.
+    """
+    if not len(triangles):
+        raise InputError("The selected object has no faces to start from.", remedy="Choose a mesh with a surface, or start from nothing.")
+    faces = np.empty(len(triangles), dtype=[("count", "u1"), ("indices", "<i4", 3)])
+    faces["count"], faces["indices"] = 3, triangles
+    header = (
+        "ply\nformat binary_little_endian 1.0\n"
+        f"element vertex {len(vertices)}\nproperty float x\nproperty float y\nproperty float z\n"
+        f"element face {len(faces)}\nproperty list uchar int vertex_indices\nend_header\n"
+    )
+    data = header.encode("ascii") + np.ascontiguousarray(vertices, "<f4").tobytes() + faces.tobytes()
+    path = jobs / FOLDER / f"{hashlib.sha256(data).hexdigest()[:16]}.ply"
+    if not path.exists():
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise output_error(error, path.parent) from error
+        atomic_write_bytes(path, data)
+    return path
+
+
+def remove_unused(jobs: Path, used: Collection[str]) -> None:
+    """Delete the shapes that no job names any more.
+
+    Args:
+        jobs: the folder of all jobs.
+        used: absolute paths that jobs start from.
+    """
+    for path in (jobs / FOLDER).glob("*.ply"):
+        if str(path) not in used:
+            path.unlink(missing_ok=True)

@@ -1,0 +1,72 @@
+"""The buttons of "This Object": what an imported object can be asked for long after its job."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import bpy
+import pytest
+
+ops = bpy.ops.cograd3d
+NAMES = ("copy_object_settings", "reproduce_object", "show_views", "mark_asset", "export_result")
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_they_want_an_object_of_ours(addon, name):
+    bpy.ops.mesh.primitive_cube_add()
+    operator = getattr(ops, name)
+    assert not operator.poll()
+    with pytest.raises(RuntimeError, match="Select an object that was made by CoGrad3D"):
+        operator()
+
+
+def test_settings_are_copied_without_the_job(thing, job):
+    shutil.rmtree(job.path)
+    chosen = bpy.context.scene.cograd3d
+    chosen.prompt, chosen.quality, chosen.seed = "an owl", "high", 7
+    assert ops.copy_object_settings() == {"FINISHED"}
+    assert (chosen.prompt, chosen.quality, chosen.seed) == ("a golden teapot", "draft", 1)
+
+
+def test_reproducing_orders_the_same(thing, job, session, fake_worker, addon_module, pump):
+    fake_worker("quick")
+    addon_module("setup").supervisor.refresh()
+    before = job.folder.config
+    assert ops.reproduce_object() == {"FINISHED"}
+    again = session.selected_job()
+    assert again.id != job.id and again.spec.prompt == "a golden teapot"
+    assert again.folder.config == before
+    pump(lambda: again.status.is_over, what="the end")
+
+
+@pytest.mark.parametrize("is_there", [True, False])
+def test_views_are_shown_with_and_without_the_job(thing, job, session, addon_module, is_there):
+    if not is_there:
+        shutil.rmtree(job.path)
+        session.manager().scan()
+    bpy.context.window_manager.cograd3d.show_regions = False
+    assert ops.show_views() == {"FINISHED"}
+    assert bpy.context.window_manager.cograd3d.show_regions
+    shown = addon_module("viewport.sources").shown(bpy.context)
+    assert shown is not None and len(shown) == 36
+
+
+@pytest.mark.parametrize("name", ["discard_job", "jobs_remove_all"])
+def test_the_texture_keeps_a_file_when_its_job_is_discarded(name, thing, job, tmp_path):
+    (image,) = (node.image for node in thing.data.materials[0].node_tree.nodes if node.type == "TEX_IMAGE")
+    bpy.ops.wm.save_as_mainfile(filepath=str(tmp_path / "file.blend"))
+    assert getattr(ops, name)() == {"FINISHED"}
+    path = Path(bpy.path.abspath(image.filepath))
+    assert path.parent == tmp_path / "textures" and path.read_bytes() == image.packed_file.data
+
+
+def test_an_asset_has_picture_words_and_tags(thing, job):
+    assert ops.mark_asset() == {"FINISHED"}
+    assert thing.asset_data.description == "a golden teapot"
+    assert {tag.name for tag in thing.asset_data.tags} == {"CoGrad3D", "golden", "teapot"}
+    assert thing.preview.image_size[0] >= 128
+    assert max(thing.preview.image_pixels_float) > 0
+    assert not ops.mark_asset.poll()
+    with pytest.raises(RuntimeError, match="asset already"):
+        ops.mark_asset()

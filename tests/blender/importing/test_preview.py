@@ -1,0 +1,106 @@
+"""What grows in the scene while a job runs: one object, in a collection of its own, gone when the job ends; never the user's concern."""
+
+from __future__ import annotations
+
+import shutil
+
+import bpy
+import numpy as np
+import pytest
+
+PREVIEW = "CoGrad3D Preview"
+
+
+@pytest.fixture
+def running(addon, addon_module, fake_worker, finished_job, session, pump):
+    """A job that goes on and on, ordered in the panel, with Gaussians to show: those of the finished one."""
+    fake_worker("long")
+    addon_module("setup").supervisor.refresh()
+    bpy.context.scene.cursor.location = (1.0, 2.0, 0.0)
+    bpy.context.scene.cograd3d.prompt, bpy.context.scene.cograd3d.quality = "a red cat", "draft"
+    bpy.ops.cograd3d.generate()
+    job = session.selected_job()
+    pump(lambda: job.status.value == "running", what="the run")
+    for name in ("preview.png", "preview.ply"):
+        shutil.copy(finished_job / name, job.path / name)
+    yield job
+    if not job.status.is_over:
+        session.manager().cancel(job)
+        pump(lambda: job.status.is_over, what="the job's end")
+
+
+@pytest.fixture
+def tell(running, session, addon_module, pump):
+    """`tell(iteration)`: the run has a new preview; what is in the scene then."""
+    protocol, preview = addon_module("..backend.protocol"), addon_module("importing.preview")
+    manager = session.manager()
+
+    def tell(iteration: int):
+        event = protocol.PreviewReady(iteration=iteration, image="preview.png", splats="preview.ply")
+        running.preview = event
+        for listener in list(manager.listeners):
+            listener(running, event)
+        pump(lambda: not preview._reader.is_busy, what="the preview")
+        return preview.object_of(running.id)
+
+    return tell
+
+
+def cancel(session, job, pump):
+    session.manager().cancel(job)
+    pump(lambda: job.status.is_over, what="the job's end")
+
+
+def test_it_is_there_and_not_in_the_way(running, tell):
+    thing = tell(1)
+    assert [collection.name for collection in thing.users_collection] == [PREVIEW]
+    assert thing.hide_render and thing.hide_select
+    assert len(thing.data.vertices) > 100
+    assert bpy.context.view_layer.objects.active is not thing
+    middle = np.array([vertex.co for vertex in thing.data.vertices]).mean(axis=0)
+    np.testing.assert_allclose((thing.matrix_world @ type(thing.location)(middle))[:2], (1.0, 2.0), atol=0.2)
+
+
+def test_it_changes_in_place(running, tell):
+    first = tell(1)
+    name, mesh = first.name, first.data.name
+    second = tell(2)
+    assert (second.name, second.data.name) == (name, mesh)
+    assert len([thing for thing in bpy.data.objects if "cograd3d_preview" in thing]) == 1
+
+
+def test_it_goes_with_all_it_was_made_of(running, tell, session, pump):
+    before = {kind: set(getattr(bpy.data, kind).keys()) for kind in ("objects", "meshes", "materials", "collections", "images")}
+    tell(1)
+    assert PREVIEW in bpy.data.collections
+    cancel(session, running, pump)
+    after = {kind: set(getattr(bpy.data, kind).keys()) for kind in before}
+    assert after == before
+
+
+def test_deleting_it_is_for_good(running, tell):
+    bpy.data.objects.remove(tell(1))
+    assert tell(2) is None
+    assert PREVIEW not in bpy.data.collections
+
+
+def test_undo_does_not_take_it_away(running, tell, pump, addon_module):
+    bpy.ops.ed.undo_push(message="before")
+    tell(1)
+    bpy.ops.mesh.primitive_cube_add()
+    bpy.ops.ed.undo_push(message="cube")
+    bpy.ops.ed.undo()
+    pump(lambda: addon_module("importing.preview").object_of(running.id) is not None, what="the preview's return", timeout=10)
+
+
+def test_it_is_not_brought_into_another_file(running, tell, pump, session, addon_module):
+    tell(1)
+    bpy.ops.wm.read_homefile(use_factory_startup=True, use_empty=True)
+    assert tell(2) is None
+    assert PREVIEW not in bpy.data.collections
+
+
+def test_a_damaged_file_is_only_a_missing_picture(running, tell):
+    (running.path / "preview.ply").write_bytes(b"ply\nnothing")
+    assert tell(1) is None
+    assert running.status.value == "running"
