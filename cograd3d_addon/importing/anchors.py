@@ -40,6 +40,8 @@ def moved(then: np.ndarray, now: np.ndarray) -> np.ndarray:
     extent = float(np.ptp(now, axis=0).max(initial=0.0))
     if np.abs(now - then).max(initial=0.0) <= ROUNDING * extent:
         return np.eye(4)  # the usual case, at every redraw
+    if extent <= ROUNDING * np.abs(now).max(initial=0.0):
+        return np.eye(4)  # shrunk to a point
     homogeneous = np.column_stack([then, np.ones(len(then))])
     solution, _, rank, _ = np.linalg.lstsq(homogeneous, now, rcond=None)
     matrix = np.eye(4)

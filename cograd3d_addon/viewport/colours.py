@@ -85,6 +85,10 @@ class Ramp:
         return np.where(known[:, None], self.table[index], UNKNOWN)
 
 
+MOST_TICKS = 4
+"""Numbers below the legend's ramp."""
+
+
 @dataclass(frozen=True)
 class Scale:
     """Which values the ramp spans.
@@ -105,11 +109,14 @@ class Scale:
 
     def ticks(self) -> tuple[float, ...]:
         """Two to four round values within the scale, ascending."""
-        for count in (3, 4, 5):
-            step = _round_step((self.high - self.low) / count)
-            first, last = math.ceil(self.low / step - 1e-9), math.floor(self.high / step + 1e-9)
-            if last > first:
-                break
+        step = _round_step((self.high - self.low) / MOST_TICKS)
+        while len(ticks := self._multiples(step)) > MOST_TICKS:
+            step = _round_step(1.01 * step)  # twice as large at most, so that two remain
+        return ticks
+
+    def _multiples(self, step: float) -> tuple[float, ...]:
+        """Those of a number within the scale, its ends included."""
+        first, last = math.ceil(self.low / step - 1e-9), math.floor(self.high / step + 1e-9)
         return tuple(k * step + 0.0 for k in range(first, last + 1))
 
 

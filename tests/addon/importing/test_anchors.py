@@ -30,11 +30,17 @@ def test_any_affine_map_is_found_again(linear):
     then = chosen(POINTS)
     now = (then @ matrix[:3, :3].T + matrix[:3, 3]).astype(np.float32)
     found = anchors.moved(then, now)
-    if np.linalg.cond(matrix[:3, :3]) < 0.5 * anchors.FLATTEST:
-        np.testing.assert_allclose(found @ np.append(then[0], 1.0), np.append(now[0], 1.0), atol=1e-4 * (1 + np.abs(now).max()))
+    largest, _, smallest = np.linalg.svd(matrix[:3, :3], compute_uv=False)
+    if smallest > 0.01:  # what is much smaller is lost in single precision, beside a translation of up to 3
         np.testing.assert_allclose(found, matrix, atol=1e-3)
-    elif np.linalg.cond(matrix[:3, :3]) > 2 * anchors.FLATTEST:
+    elif largest > 0.1 and smallest < 1e-7:
         np.testing.assert_array_equal(found, np.eye(4))
+
+
+def test_what_was_shrunk_to_a_point_cannot_be_found_again():
+    then = chosen(POINTS)
+    for scale in (0.0, 1e-33, 1e-9):
+        np.testing.assert_array_equal(anchors.moved(then, (scale * then + 1.0).astype(np.float32)), np.eye(4))
 
 
 def test_an_edit_is_no_move():
