@@ -1,4 +1,4 @@
-"""How much memory this process holds, without a dependency."""
+"""How much memory this process holds, and how its lack shows, without a dependency."""
 
 from __future__ import annotations
 
@@ -19,3 +19,21 @@ def resident_bytes() -> int:
         return 0
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return peak if sys.platform == "darwin" else peak * 1024
+
+
+OUT_OF_MEMORY = (
+    "can't allocate memory",  # torch's allocator on the CPU: "DefaultCPUAllocator: can't allocate memory"
+    "not enough memory",  # the same on Windows, or with a limit on the address space
+    "MPS backend out of memory",
+    "CUDA out of memory",
+    "CUDA error: out of memory",
+    "CUBLAS_STATUS_ALLOC_FAILED",
+)
+"""Parts of what torch's plain RuntimeErrors say when memory ran out."""
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether an error means that a computation found too little memory, on a GPU or in main memory."""
+    if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":
+        return True
+    return isinstance(error, RuntimeError) and any(text in str(error) for text in OUT_OF_MEMORY)

@@ -27,6 +27,7 @@ from .control import Control, JobCancelled
 from .errors import EXIT_INTERRUPTED, CoGradError, OutputError, ResourceError
 from .files import atomic_write_text, disk_is_full, output_error
 from .job import JobFolder
+from .memory import is_out_of_memory
 from .protocol import (
     PROTOCOL_VERSION,
     Bye,
@@ -116,7 +117,7 @@ def as_user_error(error: Exception, folder: JobFolder) -> CoGradError:
     if isinstance(error, CoGradError):
         return error
     _log.error("the run failed", exc_info=error)
-    if _is_out_of_memory(error):
+    if is_out_of_memory(error):
         return ResourceError(
             "There was not enough memory for this run.",
             remedy="Close other programs, or take a lower quality, a smaller `densification.max_count` or a smaller prior.",
@@ -128,11 +129,6 @@ def as_user_error(error: Exception, folder: JobFolder) -> CoGradError:
         f"CoGrad3D met an error it does not know: {type(error).__name__}{': ' if text else ''}{text}.",
         remedy=f"Please report it together with {folder.log_path}.",
     )
-
-
-def _is_out_of_memory(error: Exception) -> bool:
-    # torch: OutOfMemoryError on a GPU, a plain RuntimeError from its CPU allocator
-    return isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError" or "can't allocate memory" in str(error)
 
 
 def _failure(error: CoGradError) -> Failure:

@@ -1,18 +1,19 @@
-"""Any text-to-image model in the diffusers format as a `DiffusionPrior`: Stable Diffusion 1.x and 2.x, and the built-in learned prior.
+"""Any image model in the diffusers format as a `DiffusionPrior`: Stable Diffusion 1.x, 2.x, XL, 3 and 3.5, FLUX.1, DeepFloyd IF,
+MVDream, and the built-in learned prior.
 
 A prior comes from a local pipeline folder (`model_index.json` and a folder a component), from a single `.safetensors`
 file as other tools keep them, or, with consent, from the hub. Latent (with a VAE) and pixel-space models (without one)
-are read alike; a model that predicts the noise, the velocity (Salimans and Ho 2022) or the image is asked through one
-conversion to the noise. Weights are read from safetensors only: nothing is ever unpickled, and no code from a model's
-folder is run. Safety checker and feature extractor are not loaded.
+are read alike; a model that predicts the noise, the velocity (Salimans and Ho 2022), the image or a flow's velocity is asked
+through one conversion to the noise. Weights are read from safetensors only: nothing is ever unpickled, and no code from a
+model's folder is run. Safety checker and feature extractor are not loaded.
 
-`pipeline_files` knows what lies on disk, `pipeline_components` makes networks of it, and here they become a prior.
+`families` knows what each kind of model consists of and how it is asked, `pipeline_files` and `hub` what lies on disk and where it
+comes from, `pipeline_components` and `single_file` make networks of it, and here they become a prior.
 """
 
 from __future__ import annotations
 
 import dataclasses
-import logging
 import re
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -22,105 +23,164 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from ..config import NO_SMALL_VAE
 from ..errors import PriorError
-from .pipeline_components import PREDICTION_TYPES, Components, from_folder, from_single_file, quiet_libraries
-from .pipeline_files import EXTRA_FILE, hub_folder
+from .hub import hub_folder
+from .memory import Networks, choose_mode, compile_network, vae_factor
+from .noise_schedule import FLOW, flow_input, to_noise
+from .pipeline_components import Components, from_folder, quiet_libraries
+from .pipeline_files import EXTRA_FILE, MissingFileError
 from .prior import Conditioning, DiffusionPrior, PriorDefaults
-
-log = logging.getLogger(__name__)
+from .single_file import from_single_file
+from .small_vae import SmallVae, combined_fingerprint, load_small_vae
 
 _HUB_ID = re.compile(r"[\w.-]+/[\w.-]+")
-
-
-def to_noise(prediction: Tensor, z_t: Tensor, alpha_bar: Tensor, prediction_type: str) -> Tensor:
-    """The noise that a prediction implies, from z_t = sqrt(abar) z + sqrt(1 - abar) eps.
-
-    Args:
-        prediction: [B, ...] the network's output.
-        z_t: [B, ...] its noisy input.
-        alpha_bar: broadcastable to them, abar_t.
-        prediction_type: `epsilon` (eps itself), `v_prediction` (v = sqrt(abar) eps - sqrt(1 - abar) z; Salimans and Ho
-            2022, appendix D) or `sample` (z itself).
-    """
-    signal, noise = alpha_bar.sqrt(), (1 - alpha_bar).sqrt()
-    if prediction_type == "epsilon":
-        return prediction
-    if prediction_type == "v_prediction":
-        return signal * prediction + noise * z_t
-    if prediction_type == "sample":
-        return (z_t - signal * prediction) / noise
-    raise PriorError(f"The model predicts '{prediction_type}', which is unknown.", remedy=f"Known are {', '.join(PREDICTION_TYPES)}.")
 
 
 class DiffusersPrior(DiffusionPrior):
     """A frozen diffusers model.
 
     z is the latent [B, c, h, w] scaled as the denoiser expects it, or, in pixel space, the image [B, 3, H, W] in -1..1.
+
+    Args:
+        memory: a mode of `guidance.memory`, or auto.
+        compiled: whether torch compiles the denoiser.
+        small_vae: encodes and decodes in the place of the model's own VAE until the run's progress is `small_vae_until`.
+
+    Attributes:
+        networks: the denoiser and the VAE.
     """
 
-    def __init__(self, name: str, parts: Components, device: torch.device) -> None:
+    def __init__(
+        self,
+        name: str,
+        parts: Components,
+        device: torch.device,
+        *,
+        memory: str = "normal",
+        compiled: bool = False,
+        small_vae: SmallVae | None = None,
+        small_vae_until: float = 0.0,
+    ) -> None:
         self.name = name
         self.device = device
-        self.fingerprint = parts.fingerprint
+        self.family = parts.family
+        self.views_per_prediction = parts.family.views_per_prediction
+        self.fingerprint = parts.fingerprint if small_vae is None else combined_fingerprint(parts.fingerprint, small_vae.fingerprint)
         self.alphas_cumprod = parts.alphas_cumprod.to(device)
         self.prediction_type = parts.prediction_type
         # Tensor cores want channels last; on CPUs group normalisation is slower that way by more than the convolutions gain.
         self._layout = torch.channels_last if device.type == "cuda" else torch.contiguous_format
-        self._unet = parts.unet.requires_grad_(False).eval().to(device=device, memory_format=self._layout)
-        self._vae = None if parts.vae is None else parts.vae.requires_grad_(False).eval().to(device=device, memory_format=self._layout)
+        self._denoiser = self._frozen(parts.denoiser)
+        self._vae = None if parts.vae is None else self._frozen(parts.vae)
+        self._small_vae, self._small_vae_until = small_vae, small_vae_until
+        self.family.prepare(self._denoiser)
         self._unshuffle = parts.pixel_unshuffle
-        self._load_text = parts.text
+        self._texts = parts.texts
         self._rephrase = parts.rephrase
-        self._embeddings: dict[str, Tensor] = {}
-        size = self._unet.config.sample_size * self._unshuffle
+        self._embeddings: dict[str, dict[str, Tensor]] = {}
+        self._factor = self._unshuffle  # pixels of an image along the edge of one of the denoiser's
         self._latent_shift, self._latent_scale = 0.0, 1.0  # z = (latent - shift) * scale
         if self._vae is not None:
-            size *= 2 ** (len(self._vae.config.block_out_channels) - 1)
+            self._factor *= vae_factor(self._vae)
             self._latent_scale = self._vae.config.scaling_factor
             self._latent_shift = getattr(self._vae.config, "shift_factor", None) or 0.0
-        self.recommended = _defaults(latent=self._vae is not None, resolution=size, overrides=parts.recommended)
+        config = self._denoiser.config
+        size = self.family.image_size(config) * self._factor
+        multiple = self._factor * self.family.granularity(config)
+        self.recommended = _defaults(self.family.recommended(config, size) | {"resolution_multiple": multiple}, parts.recommended)
+        self.memory = choose_mode(memory, device, self._denoiser, self._vae, self.recommended.resolutions[-1])
+        self.networks = Networks(self._denoiser, self._vae, device, self.memory, group=self.views_per_prediction)
+        self._warnings: list[str] = []
+        if compiled:
+            compile_network(self._denoiser, self._warnings.append)
+
+    def _frozen(self, network: Any) -> Any:
+        return network.requires_grad_(False).eval().to(memory_format=self._layout)
+
+    def use_memory(self, mode: str) -> None:
+        """See `DiffusionPrior`."""
+        self.networks.use(mode)
+        self.memory = mode
+
+    def take_warnings(self) -> list[str]:
+        """See `DiffusionPrior`."""
+        taken, self._warnings[:] = list(self._warnings), []
+        return taken
 
     def encode_prompts(self, prompts: Sequence[str]) -> Conditioning:
-        """Text embeddings [B, tokens, width] as `embeddings`. The text encoder is freed afterwards, and what it gave is kept."""
+        """The family's tensors. The text encoders are freed afterwards, and what they gave is kept."""
         new = [prompt for prompt in dict.fromkeys(prompts) if prompt not in self._embeddings]
         if new:
-            with quiet_libraries():
-                tokenizer, encoder = self._load_text()
-            embeddings = _embed(tokenizer, encoder, [self._rephrase(prompt) for prompt in new])
-            for prompt, embedding in zip(new, embeddings, strict=True):
-                self._embeddings[prompt] = embedding.to(self.device, self._unet.dtype)
-        return Conditioning(tuple(prompts), {"embeddings": torch.stack([self._embeddings[prompt] for prompt in prompts])})
+            with quiet_libraries(), torch.no_grad():
+                tensors = self.family.embed(self._texts, [self._rephrase(prompt) for prompt in new], self._denoiser.config)
+            tensors = {name: tensor.to(self.device, self._denoiser.dtype) for name, tensor in tensors.items()}
+            for row, prompt in enumerate(new):
+                self._embeddings[prompt] = {name: tensor[row] for name, tensor in tensors.items()}
+        rows = [self._embeddings[prompt] for prompt in prompts]
+        return Conditioning(tuple(prompts), {name: torch.stack([row[name] for row in rows]) for name in rows[0]})
+
+    def place_cameras(self, conditioning: Conditioning, viewmats: Tensor) -> Conditioning:
+        """See `DiffusionPrior`."""
+        return self.family.place_cameras(conditioning, viewmats)
 
     def encode_images(self, images: Tensor) -> Tensor:
-        """z of images. A size that is not among `recommended.resolutions` is resized to the largest of them (bilinear, antialiased).
+        """z of images. A size that does not serve (`PriorDefaults.serves`) is resized to the largest recommended (bilinear, antialiased).
 
         Latents are the posterior's mean, not a sample: the renderings' gradient needs no noise of the encoder's.
         """
-        if tuple(images.shape[-2:]) not in {(size, size) for size in self.recommended.resolutions}:
+        height, width = images.shape[-2:]
+        if height != width or not self.recommended.serves(height):
             size = self.recommended.resolutions[-1]
             images = F.interpolate(images, (size, size), mode="bilinear", antialias=True)
         pixels = images * 2 - 1
         if self._vae is None:
             return pixels
+        if (small := self._small_vae_now()) is not None:
+            return self.networks.encode(small.encode, pixels, None)
+        return self.networks.encode(self._encode, pixels, self._vae)
+
+    def _small_vae_now(self) -> SmallVae | None:
+        """The small VAE at those steps that are its own: a function of the progress, so that a resumed run switches where it would have."""
+        return self._small_vae if self.progress < self._small_vae_until else None
+
+    def _encode(self, pixels: Tensor) -> Tensor:
+        assert self._vae is not None
         mean = self._vae.encode(pixels.to(self._vae.dtype)).latent_dist.mode().float()
         return (mean - self._latent_shift) * self._latent_scale
 
     @torch.no_grad()
     def predict_noise(self, z_t: Tensor, t: Tensor, conditioning: Conditioning) -> Tensor:
         """See `DiffusionPrior`."""
-        sample = F.pixel_unshuffle(z_t, self._unshuffle) if self._unshuffle > 1 else z_t
-        sample = sample.to(self._unet.dtype, memory_format=self._layout)
-        prediction = self._unet(sample, t, encoder_hidden_states=conditioning.tensors["embeddings"], return_dict=False)[0].float()
+        return self.networks.predict(self._predict, z_t, t, conditioning)
+
+    def _predict(self, z_t: Tensor, t: Tensor, conditioning: Conditioning) -> Tensor:
+        alpha_bar = self.alphas_cumprod[t].view(-1, 1, 1, 1)
+        sample, time = z_t, t
+        if self.prediction_type == FLOW:
+            sample, sigma = flow_input(z_t, alpha_bar)
+            time = sigma.flatten()
+        if self._unshuffle > 1:
+            sample = F.pixel_unshuffle(sample, self._unshuffle)
+        sample = sample.to(self._denoiser.dtype, memory_format=self._layout)
+        pixels = sample.shape[-2] * self._factor, sample.shape[-1] * self._factor
+        prediction = self.family.predict(self._denoiser, sample, time, conditioning.tensors, pixels).float()
         if self._unshuffle > 1:
             prediction = F.pixel_shuffle(prediction, self._unshuffle)
-        return to_noise(prediction, z_t, self.alphas_cumprod[t].view(-1, 1, 1, 1), self.prediction_type)
+        return to_noise(prediction, z_t, alpha_bar, self.prediction_type)
 
     @torch.no_grad()
     def decode(self, z: Tensor) -> Tensor:
         """See `DiffusionPrior`."""
-        if self._vae is not None:
-            z = self._vae.decode((z / self._latent_scale + self._latent_shift).to(self._vae.dtype), return_dict=False)[0].float()
+        if (small := self._small_vae_now()) is not None:
+            z = self.networks.decode(small.decode, z, None)
+        elif self._vae is not None:
+            z = self.networks.decode(self._decode, z, self._vae)
         return (z * 0.5 + 0.5).clamp(0, 1)
+
+    def _decode(self, z: Tensor) -> Tensor:
+        assert self._vae is not None
+        return self._vae.decode((z / self._latent_scale + self._latent_shift).to(self._vae.dtype), return_dict=False)[0].float()
 
 
 def load_diffusers_prior(
@@ -129,6 +189,10 @@ def load_diffusers_prior(
     device: torch.device,
     dtype: str = "auto",
     allow_download: bool = False,
+    memory: str = "normal",
+    compiled: bool = False,
+    small_vae: str = NO_SMALL_VAE,
+    small_vae_until: float = 0.5,
     progress: Callable[[str], None] = lambda message: None,
 ) -> DiffusersPrior:
     """Reads a model.
@@ -138,6 +202,10 @@ def load_diffusers_prior(
         device: where it runs.
         dtype: `float32`, `float16`, `bfloat16`, or `auto` (`choose_dtype`).
         allow_download: whether missing files may be fetched from the hub. Without it, no connection is made.
+        memory: see `guidance.memory`.
+        compiled: whether torch compiles the denoiser.
+        small_vae: folder of an AutoencoderTiny that stands in for the model's VAE (a model in pixel space has none, and does without).
+        small_vae_until: the progress until which it does.
         progress: told what is being read or fetched.
 
     Raises:
@@ -155,12 +223,17 @@ def load_diffusers_prior(
         elif _HUB_ID.fullmatch(str(source)) and path.suffix != ".safetensors" and not path.parent.exists():
             progress(f"fetching the model {source}" if allow_download else f"reading the model {source}")
             folder = hub_folder(str(source), half=arithmetic != torch.float32, allow_download=allow_download)
-            parts = from_folder(folder, arithmetic, device)
+            try:
+                parts = from_folder(folder, arithmetic, device)
+            except MissingFileError as error:
+                remedy = "Allow downloads, to fetch the rest of it." if not allow_download else "Choose a model that has this file."
+                raise PriorError(f"Of the model '{source}' not everything is on this computer: {error.message}", remedy=remedy) from error
         else:
             raise PriorError(
                 f"There is no model at '{source}'.", remedy="Give a pipeline folder, a .safetensors file, or a hub id such as owner/name."
             )
-    return DiffusersPrior(str(source), parts, device)
+        small = None if small_vae == NO_SMALL_VAE or parts.vae is None else load_small_vae(small_vae, parts.vae, device)
+    return DiffusersPrior(str(source), parts, device, memory=memory, compiled=compiled, small_vae=small, small_vae_until=small_vae_until)
 
 
 def choose_dtype(requested: str, device: torch.device) -> torch.dtype:
@@ -172,25 +245,10 @@ def choose_dtype(requested: str, device: torch.device) -> torch.dtype:
     return torch.bfloat16 if torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported() else torch.float32
 
 
-def _defaults(*, latent: bool, resolution: int, overrides: dict[str, Any]) -> PriorDefaults:
-    """DreamFusion's habits (guidance 100, w = 1 - abar) for latent models, 20 for pixels, unless the model itself says otherwise."""
-    values: dict[str, Any] = {"guidance_scale": 100.0 if latent else 20.0, "weighting": "sds", "clamp": 0.0, "resolutions": (resolution,)}
+def _defaults(recommended: dict[str, Any], overrides: dict[str, Any]) -> PriorDefaults:
+    """What the family recommends, unless the model itself says otherwise."""
     known = {f.name for f in dataclasses.fields(PriorDefaults)}
     unknown = sorted(overrides.keys() - known)
     if unknown:
         raise PriorError(f"{EXTRA_FILE} recommends '{unknown[0]}', which is no setting.", remedy=f"Known are {', '.join(sorted(known))}.")
-    values.update({name: tuple(value) if isinstance(value, list) else value for name, value in overrides.items()})
-    return PriorDefaults(**values)
-
-
-@torch.no_grad()
-def _embed(tokenizer: Any, encoder: Any, prompts: list[str]) -> Tensor:
-    """[B, tokens, width]: the text encoder's last hidden state, padded to the tokenizer's full length as in training."""
-    tokens = tokenizer(prompts, padding="max_length", max_length=tokenizer.model_max_length, truncation=True, return_tensors="pt")
-    for prompt in prompts:
-        if len(tokenizer(prompt, verbose=False).input_ids) > tokenizer.model_max_length:
-            log.warning(
-                "The prompt is longer than the model reads (%d tokens); the rest is ignored: %s", tokenizer.model_max_length, prompt[:80]
-            )
-    mask = tokens.attention_mask.to(encoder.device) if getattr(encoder.config, "use_attention_mask", False) else None
-    return encoder(tokens.input_ids.to(encoder.device), attention_mask=mask).last_hidden_state
+    return PriorDefaults(**recommended | {name: tuple(value) if isinstance(value, list) else value for name, value in overrides.items()})

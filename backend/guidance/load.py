@@ -40,4 +40,14 @@ def load_prior(
                 remedy="Use builtin:exact, or train it with `python3 -m backend train-prior` and name the exported folder.",
             )
         source = str(LEARNED_WEIGHTS)
-    return load_diffusers_prior(source, device=device, dtype=config.dtype, allow_download=config.allow_download, progress=progress)
+    return load_diffusers_prior(
+        source,
+        device=device,
+        dtype=config.dtype,
+        allow_download=config.allow_download,
+        memory=config.memory,
+        compiled=config.compile,
+        small_vae=config.small_vae,
+        small_vae_until=config.small_vae_until,
+        progress=progress,
+    )

@@ -14,6 +14,7 @@ The gradient of one view is joined by what its neighbours' last gradients say in
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -26,6 +27,8 @@ from ..errors import ResourceError
 from .view_grid import ViewGrid
 
 _TINY = torch.finfo(torch.float32).tiny
+_CPU_BLOCK, _GPU_BLOCK = 2**15, 2**22
+"""Numbers of one stored gradient that are worked on at once."""
 
 STORAGE_DTYPES = {"float16": torch.float16, "bfloat16": torch.bfloat16, "float32": torch.float32}
 
@@ -90,6 +93,9 @@ class GradientFusion:
         config: the settings.
         num_train_timesteps: T, which turns the settings' fractions into timesteps.
         device: of the parameters; the history is kept there or, with `history_device = "cpu"`, in main memory.
+
+    Attributes:
+        history_device: where that is.
     """
 
     def __init__(self, grid: ViewGrid, config: FusionConfig, num_train_timesteps: int, device: torch.device | str) -> None:
@@ -97,7 +103,7 @@ class GradientFusion:
         self._grid = grid
         self._steps = num_train_timesteps
         self._device = torch.device(device)
-        self._history_device = torch.device("cpu") if config.history_device == "cpu" else self._device
+        self.history_device = torch.device("cpu") if config.history_device == "cpu" else self._device
         self._dtype = STORAGE_DTYPES[config.storage]
         self._entries: dict[int, _Entry] = {}
         self._history: dict[str, _History] = {}
@@ -180,8 +186,8 @@ class GradientFusion:
         if not self._history:
             return
         self.check_memory(len(rows) * sum(h.values.shape[2] for h in self._history.values()))
-        rows = rows.to(self._history_device)
-        factor = factor.to(self._history_device, self._dtype)[None, :, None]
+        rows = rows.to(self.history_device)
+        factor = factor.to(self.history_device, self._dtype)[None, :, None]
         for history in self._history.values():
             history.values = history.values.index_select(1, rows).mul_(factor)
 
@@ -208,8 +214,8 @@ class GradientFusion:
             raise ValueError(f"the saved history has {regions.pop()} regions, this grid {len(self._grid)}")
         self._history = {
             name: _History(
-                h["values"].to(self._history_device, self._dtype, copy=True),
-                h["scales"].to(self._history_device, copy=True),
+                h["values"].to(self.history_device, self._dtype, copy=True),
+                h["scales"].to(self.history_device, copy=True),
                 tuple(h["shape"]),
             )
             for name, h in state["history"].items()
@@ -235,7 +241,7 @@ class GradientFusion:
 
     def _project(self, gradients: dict[str, Tensor], used: list[int], weights: np.ndarray, iteration: int) -> FusionResult:
         """Eq. 10 for all neighbours at once. Nothing leaves the device until the numbers to report are read, together, at the end."""
-        index = torch.tensor(used, device=self._history_device)
+        index = torch.tensor(used, device=self.history_device)
         w = torch.tensor(weights, dtype=torch.float32, device=self._device)
         main = [g.detach().reshape(-1).float() for g in gradients.values()]
         # In units of the largest magnitude, squares of gradients near 1e-20 do not vanish; a zero gradient stays zero.
@@ -244,18 +250,15 @@ class GradientFusion:
             peaks = peaks.amax().expand_as(peaks)
         units = [g / peak for g, peak in zip(main, peaks, strict=True)]
 
-        auxiliary, inner, norms = [], [], []
-        for name, unit, peak in zip(gradients, units, peaks, strict=True):
-            values, scales = self._stored(name, index)
-            auxiliary.append((w * (scales / peak)) @ values)
-            inner.append(values @ unit)
-            norms.append(torch.linalg.vector_norm(values, dim=1))
+        projected, inner, norms = zip(
+            *(self._combined(name, index, w, peak, unit) for name, unit, peak in zip(gradients, units, peaks, strict=True)), strict=True
+        )
 
         squares = self._over_projection([u @ u for u in units])
-        projected = auxiliary
         for _ in range(2):  # the second pass removes what rounding left of the first
             coefficients = self._over_projection([p @ u for p, u in zip(projected, units, strict=True)]) / squares.clamp(min=_TINY)
-            projected = [torch.addcmul(p, u, c, value=-1) for p, u, c in zip(projected, units, coefficients, strict=True)]
+            for p, u, c in zip(projected, units, coefficients, strict=True):
+                p.addcmul_(u, c, value=-1)
         uncapped = torch.stack([torch.linalg.vector_norm(p) for p in projected])
         shrink = torch.ones_like(uncapped)
         if math.isfinite(self.config.cap):
@@ -276,13 +279,34 @@ class GradientFusion:
         ]
         return FusionResult(fused, neighbours, *by_group[:4])
 
-    def _stored(self, name: str, index: Tensor) -> tuple[Tensor, Tensor]:
-        """([k, P] scaled values, [k] scales) of one group, float32, on the parameters' device."""
-        history = self._history[name]
-        values = history.values.index_select(0, index).to(self._device).float()
-        return values.reshape(len(index), -1), history.scales.index_select(0, index).to(self._device)
+    def _combined(self, name: str, index: Tensor, weights: Tensor, peak: Tensor, unit: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """What fusing needs to know of one group's stored gradients v_j, on the parameters' device.
 
-    def _over_projection(self, per_group: list[Tensor]) -> Tensor:
+        They are widened to float32 a block at a time: all at once they would leave the processor's cache, or fill much of a GPU.
+
+        Args:
+            index: [k] the regions j.
+            weights: [k] w_j.
+            peak: the unit in which the sum is wanted.
+            unit: [P] u.
+
+        Returns:
+            sum_j w_j v_j / peak [P]; <v_j, u> and |v_j|, both [k] and in units of v_j's own scale.
+        """
+        history = self._history[name]
+        weights = weights * (history.scales.index_select(0, index).to(self._device) / peak)
+        stored = history.values.flatten(1)
+        total, inner, squares = torch.empty_like(unit), torch.zeros_like(weights), torch.zeros_like(weights)
+        block = _CPU_BLOCK if self._device.type == "cpu" else _GPU_BLOCK
+        for start in range(0, len(unit), block):
+            columns = slice(start, start + block)
+            values = stored[:, columns].index_select(0, index).to(self._device).float()
+            torch.mv(values.T, weights, out=total[columns])
+            inner += values @ unit[columns]
+            squares += torch.linalg.vector_norm(values, dim=1).square()
+        return total, inner, squares.sqrt()
+
+    def _over_projection(self, per_group: Sequence[Tensor]) -> Tensor:
         """[groups] the scalars as they are, or each replaced by their sum where all groups are projected as one vector."""
         stacked = torch.stack(per_group)
         return stacked.sum().expand_as(stacked) if self.config.projection == "global" else stacked
@@ -292,8 +316,8 @@ class GradientFusion:
         n = len(self._grid)
         for name, g in gradients.items():
             shape = (n, len(g), math.prod(g.shape[1:]))
-            values = torch.zeros(shape, dtype=self._dtype, device=self._history_device)
-            self._history[name] = _History(values, torch.zeros(n, device=self._history_device), tuple(g.shape[1:]))
+            values = torch.zeros(shape, dtype=self._dtype, device=self.history_device)
+            self._history[name] = _History(values, torch.zeros(n, device=self.history_device), tuple(g.shape[1:]))
 
     def _check_shapes(self, gradients: dict[str, Tensor]) -> None:
         expected = {name: (h.values.shape[1], *h.shape) for name, h in self._history.items()}

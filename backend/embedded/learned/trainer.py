@@ -40,6 +40,7 @@ from torch import Tensor
 from ...errors import EXIT_INTERRUPTED, ConfigError
 from ...files import atomic_path, atomic_write_text, remove_quietly
 from ...guidance.diffusers_prior import DiffusersPrior, choose_dtype
+from ...guidance.families.stable_diffusion import StableDiffusion
 from ...guidance.pipeline_components import Components
 from .. import vocabulary, world
 from . import model as parts
@@ -258,14 +259,15 @@ class Trainer:
         """The averaged weights, as they are now."""
         unet = copy.deepcopy(self.ema_unet).to(self.arithmetic)
         components = Components(
-            unet,
-            None,
-            lambda: (self.tokenizer, self.ema_text_encoder),
-            self.alphas_cumprod,
-            "sample",
-            parts.PIXEL_UNSHUFFLE,
-            dict(parts.RECOMMENDED),
-            "",
+            family=StableDiffusion(latent=False),
+            denoiser=unet,
+            vae=None,
+            texts=(lambda: (self.tokenizer, self.ema_text_encoder),),
+            alphas_cumprod=self.alphas_cumprod,
+            prediction_type="sample",
+            fingerprint="",
+            pixel_unshuffle=parts.PIXEL_UNSHUFFLE,
+            recommended=dict(parts.RECOMMENDED),
         )
         return DiffusersPrior("training", components, self.device)
 

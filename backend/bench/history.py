@@ -1,0 +1,127 @@
+"""`bench history`: memory and time of the gradient history and of fusing with it, by the number of Gaussians and of regions."""
+
+from __future__ import annotations
+
+import argparse
+import gc
+import time
+from dataclasses import dataclass
+from typing import Any
+
+GAUSSIANS = (100_000, 300_000, 1_000_000)
+REGIONS = (36, 72)
+RESERVE = 1.5
+"""A row is measured if its history and what fusing needs, times this, are free."""
+
+
+@dataclass(frozen=True)
+class Row:
+    """One measurement.
+
+    Attributes:
+        gaussians, regions: the size.
+        neighbours: how many gradients each fused one was joined by.
+        bytes: of the full history.
+        fuse, record: seconds a step, the median.
+        skipped: why it was not measured; empty if it was.
+    """
+
+    gaussians: int
+    regions: int
+    neighbours: int = 0
+    bytes: int = 0
+    fuse: float = 0.0
+    record: float = 0.0
+    skipped: str = ""
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    listed = ", ".join(f"{count:,}" for count in GAUSSIANS)
+    parser.add_argument("--gaussians", type=int, action="append", metavar="N", help=f"may be repeated (default: {listed})")
+    parser.add_argument("--regions", type=int, action="append", metavar="N", help="a multiple of 3; may be repeated (default: 36, 72)")
+    parser.add_argument("--degree", type=int, default=0, choices=range(4), help="degree of the view-dependent colour (%(default)s)")
+    parser.add_argument("--repeat", type=int, default=5, metavar="N", help="timed steps, of which the median counts (%(default)s)")
+    parser.add_argument("--device", default="auto", metavar="NAME", help="where the Gaussians are: auto, cpu, cuda, mps (%(default)s)")
+    parser.add_argument("--history-device", default="auto", choices=("auto", "cpu"), help="where the history is (%(default)s)")
+
+
+def run(args: argparse.Namespace) -> int:
+    """Print a table, a row a size."""
+    import torch
+
+    from ..pipeline import pick_device
+
+    device = pick_device(args.device)
+    history_device = "cpu" if args.history_device == "cpu" else device
+    print(f"16-bit history on {history_device}, Gaussians on {device}, CPU threads: {torch.get_num_threads()}\n")
+    print(f"{'Gaussians':>10} {'regions':>8} {'numbers each':>13} {'GiB':>7} {'neighbours':>11} {'fuse ms':>9} {'record ms':>10}")
+    for count in args.gaussians or GAUSSIANS:
+        for regions in args.regions or REGIONS:
+            row = measure(count, regions, args.degree, max(1, args.repeat), device, args.history_device)
+            start = f"{row.gaussians:>10,} {row.regions:>8} {numbers(args.degree):>13} "
+            if row.skipped:
+                print(f"{start}  skipped: {row.skipped}", flush=True)
+                continue
+            times = f"{1e3 * row.fuse:>9.1f} {1e3 * row.record:>10.1f}"
+            print(f"{start}{row.bytes / 2**30:>7.2f} {row.neighbours:>11} {times}", flush=True)
+            gc.collect()
+    return 0
+
+
+def shapes(degree: int) -> dict[str, tuple[int, ...]]:
+    """A Gaussian's parameter groups, as `GaussianModel` has them."""
+    groups: dict[str, tuple[int, ...]] = {"means": (3,), "scales": (3,), "quats": (4,), "opacities": (), "sh0": (1, 3)}
+    return groups | {"shN": ((degree + 1) ** 2 - 1, 3)} if degree else groups
+
+
+def numbers(degree: int) -> int:
+    """Numbers of one Gaussian."""
+    import math
+
+    return sum(math.prod(shape) for shape in shapes(degree).values())
+
+
+def measure(count: int, regions: int, degree: int, repeat: int, device: Any, history_device: str) -> Row:
+    """Fuses and records with a full history in which every neighbour counts."""
+    import torch
+
+    from ..config import FusionConfig
+    from ..guidance.memory import free_bytes
+    from ..method.gradient_fusion import GradientFusion
+    from ..method.view_grid import ViewGrid
+
+    grid = ViewGrid(regions // 3, (-10.0, 10.0, 30.0, 60.0), (3.3, 3.3))
+    config = FusionConfig(memory_limit_gib=1e6, time_window=1.0, history_device=history_device)
+    fusion = GradientFusion(grid, config, 1000, device)
+    history, step = fusion.required_bytes(count * numbers(degree)), 8 * 4 * count * numbers(degree)
+    for where, needed in ((fusion.history_device, history), (device, step)):
+        free = free_bytes(where)
+        if free is not None and free < RESERVE * needed:
+            return Row(count, regions, skipped=f"{RESERVE * needed / 2**30:.1f} GiB are needed on {where}, {free / 2**30:.1f} are free")
+    generator = torch.Generator(device).manual_seed(0)
+
+    def gradients() -> dict[str, Any]:
+        return {name: torch.randn(count, *shape, generator=generator, device=device) for name, shape in shapes(degree).items()}
+
+    def wait() -> float:
+        if device.type == "cuda":
+            torch.cuda.synchronize(device)
+        return time.perf_counter()
+
+    main = gradients()
+    for region in range(regions):
+        fusion.record(region, 500, region, main)
+    region = regions // 2  # of the middle band: neighbours on all sides
+    fuse, record, result = [], [], None
+    for turn in range(repeat + 1):  # the first warms up
+        began = wait()
+        result = fusion.fuse(region, 500, regions + turn, main)
+        fused = wait()
+        fusion.record(region, 500, regions + turn, main)
+        ended = wait()
+        if turn:
+            fuse.append(fused - began)
+            record.append(ended - fused)
+    assert result is not None
+    middle = len(fuse) // 2
+    return Row(count, regions, len(result.neighbours), fusion.nbytes, sorted(fuse)[middle], sorted(record)[middle])

@@ -1,0 +1,82 @@
+"""Models of the hub: what of a repository is needed, and its local copy, fetched only with consent."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Collection, Sequence
+from pathlib import Path
+
+from ..errors import PriorError
+from .pipeline_files import DENOISER_WEIGHTS, EXTRA_FILE, HALF_VARIANT, INDEX_FILE, TEXT_WEIGHTS, first_line
+
+NETWORKS = {
+    "unet": DENOISER_WEIGHTS,
+    "transformer": DENOISER_WEIGHTS,
+    "vae": DENOISER_WEIGHTS,
+    "text_encoder": TEXT_WEIGHTS,
+    "text_encoder_2": TEXT_WEIGHTS,
+    "text_encoder_3": TEXT_WEIGHTS,
+}
+"""Every network that some family needs, with the names of its weights."""
+
+
+def hub_folder(repo: str, *, half: bool, allow_download: bool, weights: Collection[str] = tuple(NETWORKS)) -> Path:
+    """The local snapshot of a hub repository; with consent, its needed files are fetched first, in half precision if there is a choice
+    and `half` is wished. Where $HF_HUB_OFFLINE forbids the network, consent makes no difference.
+
+    Args:
+        weights: the networks whose weights are needed, beside everybody's configuration.
+
+    Raises:
+        PriorError: it is not on this computer and may not, or cannot, be fetched.
+    """
+    import huggingface_hub
+    from huggingface_hub.errors import GatedRepoError, HfHubHTTPError, LocalEntryNotFoundError, OfflineModeIsEnabled
+
+    offline = huggingface_hub.is_offline_mode()
+    try:
+        if offline or not allow_download:
+            return Path(huggingface_hub.snapshot_download(repo, local_files_only=True))
+        files = files_to_download(huggingface_hub.HfApi().list_repo_files(repo), half=half, weights=weights)
+        return Path(huggingface_hub.snapshot_download(repo, allow_patterns=files))
+    except GatedRepoError as error:
+        raise PriorError(
+            f"The hub gives '{repo}' only to those who have accepted its licence.",
+            remedy="Accept it on the model's page and log in with `hf auth login`, or give a pipeline folder on this computer.",
+        ) from error
+    except (LocalEntryNotFoundError, OfflineModeIsEnabled) as error:
+        if offline and allow_download:
+            raise PriorError(
+                f"The model '{repo}' is not on this computer, and the network may not be used now.",
+                remedy="Allow online access, or give a pipeline folder or a .safetensors file.",
+            ) from error
+        if allow_download:
+            raise PriorError(
+                f"The hub cannot be reached for '{repo}'.", remedy="Check the connection, or give a pipeline folder on this computer."
+            ) from error
+        raise PriorError(
+            f"The model '{repo}' is not on this computer, and nothing is downloaded without consent.",
+            remedy="Allow downloads (several GB), or give a pipeline folder or a .safetensors file.",
+        ) from error
+    except (HfHubHTTPError, OSError, ValueError) as error:
+        raise PriorError(
+            f"The model '{repo}' cannot be fetched ({first_line(error)}).", remedy="Check its name and the connection."
+        ) from error
+
+
+def files_to_download(files: Sequence[str], *, half: bool, weights: Collection[str] = tuple(NETWORKS)) -> list[str]:
+    """Of a hub repository's files, those that a prior needs: one copy of each network's safetensors, configurations, tokenizers."""
+    wanted = [file for file in files if file in (INDEX_FILE, EXTRA_FILE) or re.fullmatch(r"(tokenizer(_[23])?|scheduler)/[^/]+", file)]
+    for component, names in NETWORKS.items():
+        wanted += [file for file in files if file == f"{component}/config.json"]
+        if component not in weights:
+            continue
+        stem = re.escape(names[0].partition(".")[0])
+        for variant in (HALF_VARIANT, "") if half else ("", HALF_VARIANT):
+            dot = rf"\.{variant}" if variant else ""
+            shard = r"-\d+-of-\d+"  # the libraries have put the variant before and after it
+            pattern = rf"{component}/{stem}({dot}|{dot}{shard}|{shard}{dot})\.safetensors|{component}/{stem}\.safetensors\.index{dot}\.json"
+            if chosen := [file for file in files if re.fullmatch(pattern, file)]:
+                wanted += chosen
+                break
+    return wanted

@@ -1,0 +1,80 @@
+"""What of a hub repository is needed, and what is said where it cannot be had."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from backend.errors import PriorError
+from backend.guidance.hub import files_to_download, hub_folder
+
+from .tiny_models import KINDS
+
+LISTINGS = {
+    "sdxl": (
+        "sd_xl_base_1.0.safetensors", "unet/diffusion_pytorch_model.safetensors", "unet/diffusion_pytorch_model.fp16.safetensors",
+        "unet/model.onnx", "vae/diffusion_pytorch_model.safetensors", "vae/diffusion_pytorch_model.fp16.safetensors",
+        "vae_1_0/diffusion_pytorch_model.safetensors", "text_encoder/model.safetensors", "text_encoder/model.fp16.safetensors",
+        "text_encoder_2/model.safetensors", "text_encoder_2/model.fp16.safetensors", "tokenizer/merges.txt", "tokenizer_2/vocab.json",
+    ),
+    "sd3": (
+        "sd3_medium.safetensors", "transformer/diffusion_pytorch_model.safetensors", "vae/diffusion_pytorch_model.safetensors",
+        "text_encoder/model.safetensors", "text_encoder/model.fp16.safetensors", "text_encoder_2/model.safetensors",
+        "text_encoder_3/model-00001-of-00002.safetensors", "text_encoder_3/model-00002-of-00002.safetensors",
+        "text_encoder_3/model.safetensors.index.json", "text_encoder_3/model.fp16-00001-of-00002.safetensors",
+        "text_encoder_3/model.fp16-00002-of-00002.safetensors", "text_encoder_3/model.safetensors.index.fp16.json",
+        "tokenizer_3/tokenizer.json", "tokenizer_3/spiece.model",
+    ),
+    "flux": (
+        "flux1-dev.safetensors", "ae.safetensors", "transformer/diffusion_pytorch_model-00001-of-00003.safetensors",
+        "transformer/diffusion_pytorch_model.safetensors.index.json", "vae/diffusion_pytorch_model.safetensors",
+        "text_encoder/model.safetensors", "text_encoder_2/model-00001-of-00002.safetensors", "text_encoder_2/model.safetensors.index.json",
+        "tokenizer_2/spiece.model",
+    ),
+    "deepfloyd": (
+        "unet/diffusion_pytorch_model.safetensors", "unet/diffusion_pytorch_model.fp16.safetensors", "unet/diffusion_pytorch_model.bin",
+        "text_encoder/model-00001-of-00002.safetensors", "text_encoder/model.safetensors.index.json",
+        "text_encoder/model.fp16-00001-of-00002.safetensors", "text_encoder/model.safetensors.index.fp16.json",
+        "text_encoder/pytorch_model.bin.index.json", "tokenizer/spiece.model", "safety_checker/model.safetensors",
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("kind", LISTINGS)
+@pytest.mark.parametrize("half", [True, False])
+def test_every_component_comes_once(kind: str, half: bool) -> None:
+    components = [name for name in ("unet", "transformer", "vae") if KINDS[kind].get(name)]
+    components += [f"text_encoder{suffix}" for suffix in ("", "_2", "_3")[: len(KINDS[kind]["texts"])]]
+    small = ["model_index.json", "scheduler/scheduler_config.json", *(f"{name}/config.json" for name in components)]
+    wanted = files_to_download([*LISTINGS[kind], *small], half=half)
+    assert set(small) < set(wanted)
+    assert {file for file in LISTINGS[kind] if file.startswith("tokenizer")} < set(wanted)
+    for name in components:
+        weights = [file for file in wanted if file.startswith(f"{name}/") and "config" not in file]
+        assert weights, name
+        precisions = {"fp16" in file for file in weights}
+        has_half = any("fp16" in file for file in LISTINGS[kind] if file.startswith(f"{name}/"))
+        assert precisions == {half and has_half}, weights
+    assert not [file for file in wanted if file.startswith(("safety", "vae_1_0")) or ("/" not in file and file != "model_index.json")]
+    assert not [file for file in wanted if file.endswith((".bin", ".onnx", ".bin.index.json"))]
+
+
+def test_only_the_weights_that_are_needed() -> None:
+    wanted = files_to_download(["vae/config.json", *LISTINGS["sdxl"]], half=False, weights=["vae"])
+    assert [file for file in wanted if file.endswith(".safetensors")] == ["vae/diffusion_pytorch_model.safetensors"]
+    assert {"vae/config.json", "tokenizer/merges.txt", "tokenizer_2/vocab.json"} < set(wanted)
+
+
+def test_a_licence_that_was_not_accepted(monkeypatch: pytest.MonkeyPatch) -> None:
+    import huggingface_hub
+    from huggingface_hub.errors import GatedRepoError
+
+    def files(self: Any, repo: str) -> list[str]:
+        raise GatedRepoError.__new__(GatedRepoError, "Access to the model is restricted")  # its constructor wants a real response
+
+    monkeypatch.setattr(huggingface_hub.HfApi, "list_repo_files", files)
+    monkeypatch.setattr(huggingface_hub, "is_offline_mode", lambda: False)
+    with pytest.raises(PriorError, match="accepted its licence") as caught:
+        hub_folder("black-forest-labs/FLUX.1-dev", half=True, allow_download=True)
+    assert "hf auth login" in caught.value.remedy

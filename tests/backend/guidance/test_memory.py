@@ -1,0 +1,430 @@
+"""Memory modes, the small VAE and compilation, on tiny random models: what they change, and that the answers stay."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+from backend import settings
+from backend.bench.shapes import SHAPES, random_prior
+from backend.config import GuidanceConfig, PriorConfig
+from backend.errors import PriorError
+from backend.gaussians.initialize import initialize
+from backend.guidance import memory
+from backend.guidance.load import load_prior
+from backend.guidance.memory import MODES, Networks, choose_mode, compile_network, lower_mode, plan, required_bytes
+from backend.guidance.prior import Conditioning
+from backend.guidance.prompts import ViewPrompts
+from backend.guidance.rules import Moment, make_rule
+from backend.guidance.small_vae import SmallVae, load_small_vae
+from backend.method.optimizer import Distillation
+from backend.pipeline import settle
+
+from .tiny_models import CPU, KINDS, PIXELS, load, write_model
+
+CUDA = torch.device("cuda")
+
+
+def prior(mode: str = "high", **changes: Any) -> Any:
+    return random_prior("tiny", CPU, PriorConfig(dtype="float32", memory=mode, **changes))
+
+
+def tiny_vae(**changes: Any) -> Any:
+    """One halving and 4 channels, as the tiny model's own VAE has."""
+    from diffusers import AutoencoderTiny
+
+    options: dict[str, Any] = {
+        "encoder_block_out_channels": (8, 8),
+        "decoder_block_out_channels": (8, 8),
+        "num_encoder_blocks": (1, 1),
+        "num_decoder_blocks": (1, 1),
+        "latent_channels": 4,
+    }
+    torch.manual_seed(3)
+    return AutoencoderTiny(**(options | changes))
+
+
+def answers(model: Any, views: int = 3, size: int = 32) -> list[Tensor]:
+    """z, the gradient of something that depends on it, a prediction made in between, and a decoded picture."""
+    generator = torch.Generator().manual_seed(1)
+    images = torch.rand(views, 3, size, size, generator=generator, requires_grad=True)
+    z = model.encode_images(images)
+    viewmats = torch.eye(4).repeat(2 * views, 1, 1) + 0.1 * torch.randn(2 * views, 4, 4, generator=generator)
+    words = model.place_cameras(model.encode_prompts(["a cat"] * 2 * views), viewmats)
+    t = torch.randint(20, 980, (2 * views,), generator=generator)
+    noise = model.predict_noise(torch.cat([z.detach()] * 2) + 0.1, t, words)
+    (gradient,) = torch.autograd.grad((z * noise[:views]).sum(), images)
+    return [z.detach(), noise, gradient, model.decode(z.detach())]
+
+
+def check_same(ours: list[Tensor], theirs: list[Tensor]) -> None:
+    """Up to rounding, which depends on the size of a batch."""
+    for one, other in zip(ours, theirs, strict=True):
+        assert (one - other).norm() < 1e-5 * other.norm()
+
+
+class TestModes:
+    @pytest.mark.parametrize("mode", ["normal", "low"])
+    def test_every_mode_gives_the_same_answers(self, mode: str) -> None:
+        check_same(answers(prior(mode)), answers(prior("high")))
+
+    def test_a_mode_may_be_changed_between_two_steps(self) -> None:
+        model = prior("high")
+        expected = answers(model)
+        for mode in ("low", "normal", "high"):
+            model.use_memory(mode)
+            assert model.memory == mode
+            check_same(answers(model), expected)
+
+    @pytest.mark.parametrize("kind", KINDS)
+    def test_in_every_family(self, tmp_path: Path, kind: str) -> None:
+        """And at every size that it takes."""
+        model = load(write_model(tmp_path / "model", kind), memory="high")
+        sizes = [size for size in range(1, PIXELS + 1) if model.recommended.serves(size)]
+        assert sizes[-1] == PIXELS
+        for size in sizes[:: max(1, len(sizes) - 1)]:
+            model.use_memory("high")
+            expected = answers(model, views=4, size=size)
+            model.use_memory("low")
+            check_same(answers(model, views=4, size=size), expected)
+
+    @pytest.mark.parametrize(("mode", "rows"), [("high", [6]), ("normal", [6]), ("low", [1] * 6)])
+    def test_rows_of_a_prediction(self, mode: str, rows: list[int]) -> None:
+        model, seen = prior(mode), []
+        model.networks.denoiser.register_forward_pre_hook(lambda module, arguments: seen.append(len(arguments[0])))
+        answers(model)
+        assert seen == rows
+
+    def test_views_that_are_predicted_together_stay_together(self) -> None:
+        networks = Networks(torch.nn.Identity(), None, CPU, "low", group=4)
+        seen: list[int] = []
+
+        def ask(z_t: Tensor, t: Tensor, words: Conditioning) -> Tensor:
+            assert len(z_t) == len(t) == len(words)
+            seen.append(len(z_t))
+            return z_t * t.view(-1, 1)
+
+        z, t, words = torch.randn(8, 3), torch.arange(8), Conditioning(tuple("abcdefgh"))
+        assert torch.equal(networks.predict(ask, z, t, words), z * t.view(-1, 1))
+        assert seen == [4, 4]
+
+    @pytest.mark.parametrize(("mode", "pictures"), [("high", [3]), ("normal", [1] * 6), ("low", [1] * 6)])
+    def test_the_encoder_computes_again_instead_of_keeping(self, mode: str, pictures: list[int]) -> None:
+        model, seen = prior(mode), []
+        encode = model.networks.vae.encode
+        model.networks.vae.encode = lambda pixels: (seen.append(len(pixels)), encode(pixels))[1]
+        answers(model)
+        assert seen == pictures, "in the forward pass, and again in the backward pass"
+
+    def test_what_is_kept_for_the_backward_pass_falls_with_the_mode(self) -> None:
+        kept = {mode: self._kept(prior(mode)) for mode in MODES}
+        assert kept["normal"] == kept["low"] < 0.05 * kept["high"]
+
+    def test_block_by_block_less_is_held_while_a_picture_is_differentiated(self) -> None:
+        """Of the VAE alone, and in evaluation mode: the library's own switch does not look at training mode."""
+        vae = prior("low").networks.vae
+        assert not vae.training
+        images = torch.rand(1, 3, 64, 64, requires_grad=True)
+        blockwise = _bytes_kept(lambda: vae.encode(images))
+        vae.disable_gradient_checkpointing()
+        assert blockwise < 0.7 * _bytes_kept(lambda: vae.encode(images))
+
+    @staticmethod
+    def _kept(model: Any) -> int:
+        images = torch.rand(4, 3, 32, 32, requires_grad=True)
+        return _bytes_kept(lambda: model.encode_images(images))
+
+    def test_nothing_is_computed_twice_for_a_single_view_unless_memory_is_low(self) -> None:
+        model, seen = prior("normal"), []
+        encode = model.networks.vae.encode
+        model.networks.vae.encode = lambda pixels: (seen.append(len(pixels)), encode(pixels))[1]
+        answers(model, views=1)
+        assert seen == [1]
+
+    def test_modes_in_order(self) -> None:
+        assert [lower_mode(mode) for mode in (*MODES, "", "auto")] == ["normal", "low", None, None, None]
+        assert plan("low", CUDA).offload
+        assert not plan("low", CPU).offload
+        low_on_a_mac = plan("low", torch.device("mps"))
+        assert (low_on_a_mac.offload, low_on_a_mac.slice_attention) == (False, True)
+        assert not plan("low", CUDA).slice_attention
+
+
+def _bytes_kept(compute: Any) -> int:
+    """Bytes of what a computation keeps for its backward pass, parameters not counted."""
+    kept: dict[int, tuple[int, Tensor]] = {}
+
+    def pack(tensor: Tensor) -> Tensor:
+        if not isinstance(tensor, torch.nn.Parameter):
+            kept[tensor.untyped_storage().data_ptr()] = tensor.untyped_storage().nbytes(), tensor
+        return tensor
+
+    with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
+        compute()
+    return sum(size for size, _ in kept.values())
+
+
+class TestTakingTurns:
+    """Two networks on a device that has room for one. Away from it, their weights are poison."""
+
+    @pytest.fixture
+    def model(self) -> Any:
+        """A tiny prior whose networks are moved as on a GPU in the lowest mode."""
+        model = prior("low")
+        here: set[int] = set()
+        weights = {
+            id(network): {name: parameter.detach().clone() for name, parameter in network.named_parameters()}
+            for network in (model.networks.denoiser, model.networks.vae)
+        }
+
+        def move(network: Any, device: torch.device) -> None:
+            (here.discard if device.type == "cpu" else here.add)(id(network))
+            assert len(here) <= 1, "never two at a time"
+            for name, parameter in network.named_parameters():
+                parameter.data = weights[id(network)][name] if id(network) in here else torch.full_like(parameter, torch.nan)
+
+        model.networks = Networks(model.networks.denoiser, model.networks.vae, SimpleNamespace(type="cuda"), "low", move=move)
+        assert model.networks.plan.offload
+        return model
+
+    def test_the_answers_are_right_though_each_is_away_while_the_other_works(self, model: Any) -> None:
+        for _ in range(2):
+            check_same(answers(model), answers(prior("high")))
+
+    def test_a_mode_with_room_for_both_brings_both(self, model: Any) -> None:
+        answers(model)
+        networks, moved = model.networks, []
+        networks._move = lambda network, device: moved.append((network, device.type))
+        networks.use("normal")
+        assert moved == [(networks.denoiser, "cuda"), (networks.vae, "cuda")]
+
+
+class TestAuto:
+    def shape(self, name: str) -> tuple[Any, Any, int]:
+        """Networks that have their sizes and nothing else."""
+        from diffusers import AutoencoderKL, UNet2DConditionModel
+
+        with torch.device("meta"):
+            denoiser, vae = UNet2DConditionModel(**SHAPES[name].denoiser), AutoencoderKL(**SHAPES[name].vae)
+        return denoiser.half(), vae.bfloat16(), 8 * denoiser.config.sample_size
+
+    def test_what_is_asked_for_is_taken(self) -> None:
+        assert choose_mode("high", CUDA, None, None, 512, free=0) == "high"
+
+    @pytest.mark.parametrize(("gigabytes", "mode"), [(40, "high"), (24, "high"), (8, "normal"), (4, "low"), (1, "low")])
+    def test_stable_diffusion_on_usual_cards(self, gigabytes: float, mode: str) -> None:
+        assert choose_mode("auto", CUDA, *self.shape("sd15"), free=int(gigabytes * 2**30)) == mode
+
+    def test_the_modes_need_less_and_less(self) -> None:
+        for name in ("sd15", "sdxl"):
+            needed = [required_bytes(mode, CUDA, *self.shape(name)) for mode in MODES]
+            assert needed == sorted(needed, reverse=True)
+            assert needed[0] > 1.5 * needed[1] > 1.5 * needed[2]
+
+    def test_the_estimate_of_the_encoder_is_what_it_keeps(self) -> None:
+        from diffusers import AutoencoderKL
+
+        vae = AutoencoderKL(**(SHAPES["sd15"].vae | {"block_out_channels": (32, 64, 128, 128)})).requires_grad_(False)
+        images = torch.rand(1, 3, 64, 64, requires_grad=True)
+        assert memory._encoder_bytes(vae, 64) == pytest.approx(_bytes_kept(lambda: vae.encode(images)), rel=0.1)
+
+    def test_where_nobody_can_tell_it_is_the_middle(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr("backend.machine.memory", lambda: (None, None))
+        model = prior("high")
+        assert choose_mode("auto", CPU, model.networks.denoiser, model.networks.vae, 32) == "normal"
+
+    def test_weights_in_main_memory_are_not_counted_twice(self) -> None:
+        denoiser, vae, size = self.shape("sd15")
+        on_gpu, on_cpu = (required_bytes("normal", device, denoiser, vae, size) for device in (CUDA, CPU))
+        assert on_gpu - on_cpu == sum(p.numel() * 2 for network in (denoiser, vae) for p in network.parameters())
+
+    def test_it_is_settled_when_the_prior_is_made(self) -> None:
+        assert prior("auto").memory in MODES
+
+
+class TestOnePass:
+    @pytest.mark.parametrize("negative", ["", "ugly"])
+    def test_all_branches_of_score_distillation_are_one_call(self, negative: str) -> None:
+        model, seen = prior("high"), []
+        model.networks.denoiser.register_forward_pre_hook(lambda module, arguments: seen.append(len(arguments[0])))
+        prompts = ViewPrompts(model, "a cat", negative)
+        rule = make_rule(model, GuidanceConfig(scale=7.5))
+        words = prompts.views([0.0, 90.0], [0.0, 0.0], torch.eye(4).repeat(2, 1, 1))
+        z = torch.randn(2, 4, 16, 16)
+        rule(z, torch.full((2,), 500), words, Moment(0.0, 20, 980), torch.Generator().manual_seed(0))
+        assert seen == [4], "two views, with the prompt and without"
+
+
+class TestResolutions:
+    def test_multiples_between_half_and_whole_are_shown_as_they_are(self) -> None:
+        model = prior()
+        assert model.recommended.resolutions == (32,)
+        assert model.recommended.resolution_multiple == 4, "one halving in the VAE, one in the denoiser"
+        sizes = {size: model.encode_images(torch.rand(1, 3, size, size)).shape[-1] for size in (16, 20, 32)}
+        assert sizes == {16: 8, 20: 10, 32: 16}
+        for size in (12, 18, 36, 64):
+            assert model.encode_images(torch.rand(1, 3, size, size)).shape[-1] == 16, "resized to its own size"
+        assert model.encode_images(torch.rand(1, 3, 16, 20)).shape[-2:] == (16, 16)
+        for size in (16, 20):
+            answers(model, size=size)
+
+    def test_a_run_may_begin_small(self) -> None:
+        model = prior()
+        wanted = settings.resolve("draft", sets=["optimizer.resolution_steps=[[0.0, 16], [0.5, 32]]", "optimizer.iterations=2"])
+        run = distil(model, settle(wanted, model))
+        sizes = []
+        encode = model.encode_images
+        model.encode_images = lambda images: (sizes.append(images.shape[-1]), encode(images))[1]
+        run.step()
+        run.step()
+        assert sizes == [16, 32]
+
+
+def distil(model: Any, config: Any) -> Distillation:
+    small = settings.changed(config, {"gaussians.count": 50, "densification.enabled": False})
+    gaussians = initialize(small.gaussians, torch.Generator().manual_seed(0), CPU)
+    return Distillation(small, model, gaussians, "a cat")
+
+
+class TestSmallVae:
+    def test_it_speaks_the_same_language_as_the_models_own(self) -> None:
+        """Pictures in -1..1 to z as the denoiser expects it, and back: with its own scale and shift, 1 and 0 where it was published."""
+        network = tiny_vae(scaling_factor=0.5, shift_factor=0.25)
+        small = SmallVae(network.eval())
+        pixels = torch.rand(2, 3, 32, 32) * 2 - 1
+        with torch.no_grad():
+            z = small.encode(pixels)
+            torch.testing.assert_close(z, (network.encoder.layers((pixels + 1) / 2) - 0.25) * 0.5)
+            torch.testing.assert_close(small.decode(z), network.decode(z / 0.5 + 0.25).sample)
+        published = tiny_vae()
+        assert (published.config.scaling_factor, published.config.shift_factor) == (1.0, 0.0)
+
+    @pytest.fixture
+    def folder(self, tmp_path: Path) -> Path:
+        tiny_vae().save_pretrained(tmp_path / "small")
+        return tmp_path / "small"
+
+    def small_prior(self, folder: Path, mode: str = "high") -> Any:
+        model = prior(mode)
+        model._small_vae, model._small_vae_until = load_small_vae(str(folder), model.networks.vae, CPU), 0.5
+        return model
+
+    @pytest.mark.parametrize("mode", MODES)
+    def test_it_is_used_until_its_time_is_over(self, folder: Path, mode: str) -> None:
+        model, plain, small = self.small_prior(folder, mode), prior(mode), tiny_vae().eval()
+        images = torch.rand(2, 3, 32, 32, requires_grad=True)
+        for progress in (0.0, 0.49):
+            model.progress = progress
+            z = model.encode_images(images)
+            expected = small.encode(images * 2 - 1).latents
+            torch.testing.assert_close(z, expected, rtol=1e-4, atol=1e-5)
+            for ours, theirs in zip(*(torch.autograd.grad(one.square().sum(), images) for one in (z, expected)), strict=True):
+                torch.testing.assert_close(ours, theirs, rtol=1e-4, atol=1e-5)
+            torch.testing.assert_close(model.decode(z.detach()), (small.decode(z).sample / 2 + 0.5).clamp(0, 1).detach())
+        model.progress = 0.5
+        torch.testing.assert_close(model.encode_images(images), plain.encode_images(images))
+        torch.testing.assert_close(model.decode(z.detach()), plain.decode(z.detach()))
+
+    def test_a_resumed_run_switches_where_an_uninterrupted_one_does(self, folder: Path) -> None:
+        def run() -> Distillation:
+            model = self.small_prior(folder)
+            return distil(model, settle(settings.resolve("draft", sets=["optimizer.iterations=8", "optimizer.resolution_steps=[]"]), model))
+
+        whole = run()
+        lines = [whole.step() for _ in range(8)]
+        first = run()
+        before = [first.step() for _ in range(6)]
+        second = run()
+        second.load_state_dict(first.state_dict())
+        assert before + [second.step() for _ in range(2)] == lines
+
+    def test_the_loader_takes_it_from_a_folder(self, folder: Path, tmp_path: Path) -> None:
+        four = {"encoder_block_out_channels": (8,) * 4, "decoder_block_out_channels": (8,) * 4}
+        tiny_vae(**four, num_encoder_blocks=(1,) * 4, num_decoder_blocks=(1,) * 4).save_pretrained(folder)
+        pipeline = write_model(tmp_path / "model", "sd15")
+        plain, small = (
+            load_prior(PriorConfig(name=str(pipeline), dtype="float32", small_vae=name), CPU, seed=0) for name in ("none", str(folder))
+        )
+        images = torch.rand(1, 3, PIXELS, PIXELS)
+        assert not torch.allclose(plain.encode_images(images), small.encode_images(images))
+        assert plain.fingerprint != small.fingerprint
+        assert plain.memory == small.memory
+        small.progress = 0.5
+        torch.testing.assert_close(plain.encode_images(images), small.encode_images(images))
+
+    def test_what_is_refused(self, folder: Path, tmp_path: Path) -> None:
+        vae = prior().networks.vae
+        with pytest.raises(PriorError, match="no small image encoder"):
+            load_small_vae(str(tmp_path / "nowhere"), vae, CPU)
+        with pytest.raises(PriorError, match="not on this computer"):
+            load_small_vae("nobody/such-a-vae", vae, CPU)
+        tiny_vae(latent_channels=16).save_pretrained(tmp_path / "other")
+        with pytest.raises(PriorError, match="16 channels"):
+            load_small_vae(str(tmp_path / "other"), vae, CPU)
+        vae.save_pretrained(tmp_path / "large")
+        with pytest.raises(PriorError, match="AutoencoderKL"):
+            load_small_vae(str(tmp_path / "large"), vae, CPU)
+        (folder / "diffusion_pytorch_model.safetensors").rename(folder / "diffusion_pytorch_model.bin")
+        with pytest.raises(PriorError, match="pickle"):
+            load_small_vae(str(folder), vae, CPU)
+
+
+class TestCompilation:
+    def network(self) -> torch.nn.Module:
+        return torch.nn.Linear(2, 2)
+
+    def test_the_compiled_network_is_called(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        calls: list[int] = []
+
+        def fake(forward: Any) -> Any:
+            return lambda *arguments: (calls.append(1), forward(*arguments))[1]
+
+        monkeypatch.setattr(torch, "compile", fake)
+        network, warnings = self.network(), []
+        x = torch.randn(1, 2)
+        expected = network(x)
+        compile_network(network, warnings.append)
+        assert torch.equal(network(x), expected)
+        assert (calls, warnings) == ([1], [])
+
+    @pytest.mark.parametrize("at_once", [True, False])
+    def test_where_it_cannot_be_it_says_so_once_and_goes_on(self, monkeypatch: pytest.MonkeyPatch, at_once: bool) -> None:
+        def refuse(*arguments: Any) -> Any:
+            raise RuntimeError("no compiler")
+
+        monkeypatch.setattr(torch, "compile", refuse if at_once else lambda forward: refuse)
+        network, warnings = self.network(), []
+        x = torch.randn(1, 2)
+        expected = network(x)
+        compile_network(network, warnings.append)
+        for _ in range(2):
+            assert torch.equal(network(x), expected)
+        (warning,) = warnings
+        assert "cannot be compiled" in warning
+
+    def test_too_little_memory_is_no_reason_to_give_it_up(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        def fail(*arguments: Any) -> Any:
+            raise torch.OutOfMemoryError
+
+        monkeypatch.setattr(torch, "compile", lambda forward: fail)
+        network, warnings = self.network(), []
+        compile_network(network, warnings.append)
+        with pytest.raises(torch.OutOfMemoryError):
+            network(torch.randn(1, 2))
+        assert not warnings
+
+    def test_a_prior_passes_the_warning_on(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        def refuse(forward: Any) -> Any:
+            raise RuntimeError
+
+        monkeypatch.setattr(torch, "compile", refuse)
+        model = prior(compile=True)
+        (warning,) = model.take_warnings()
+        assert "cannot be compiled" in warning
+        assert model.take_warnings() == []
+        answers(model)
