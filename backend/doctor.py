@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import platform
 import subprocess
 import sys
@@ -12,7 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from . import __version__, environment, installation, machine, packaging
+from . import __version__, environment, installation, machine, model_files, models, packaging
 from .environment import Environment, Status
 from .errors import SetupError
 
@@ -178,24 +177,8 @@ def _inside(facts: dict[str, Any]) -> list[Finding]:
     ]
 
 
-def hub_cache(environ: Mapping[str, str] = os.environ) -> Path:
-    """Where Hugging Face's libraries keep the models they downloaded."""
-    if environ.get("HF_HUB_CACHE"):
-        return Path(environ["HF_HUB_CACHE"]).expanduser()
-    home = environ.get("HF_HOME") or Path(environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "huggingface"
-    return Path(home).expanduser() / "hub"
-
-
-def cached_pipelines(cache: Path) -> list[str]:
-    """Hub ids of the diffusion pipelines in the cache, complete enough to have an index."""
-    found = {index.parent.parent.parent.name for index in cache.glob("models--*/snapshots/*/model_index.json")}
-    return sorted(name.removeprefix("models--").replace("--", "/", 1) for name in found)
-
-
 def _priors() -> list[Finding]:
     learned = (LEARNED_PRIOR / "model_index.json").is_file()
-    cache = hub_cache()
-    pipelines = cached_pipelines(cache)
     return [
         Finding(
             "built-in prior",
@@ -203,13 +186,22 @@ def _priors() -> list[Finding]:
             "exact" + (", learned" if learned else "; no learned weights in this copy"),
             data={"exact": True, "learned": learned},
         ),
-        Finding(
-            "other priors",
-            OK,
-            (", ".join(pipelines) if pipelines else "none") + f" in {cache}",
-            data={"cache": str(cache), "pipelines": pipelines},
-        ),
+        _image_models(),
     ]
+
+
+def _image_models() -> Finding:
+    """The image models besides the built-in ones."""
+    found, best = model_files.scan(), models.recommend(machine.gpus())
+    text = f"{len(found.models)} on this computer" if found.models else "none besides the built-in one"
+    if best is not None and not found.models:
+        text += f"; {best.title} is recommended for this GPU"
+    return Finding(
+        "image models",
+        OK,
+        f"{text} (python3 -m backend models lists all)",
+        data={"models": [model.name for model in found.models], "recommended": best.hub_id if best else None},
+    )
 
 
 def _blender() -> Finding:

@@ -8,32 +8,72 @@ import platform
 import shutil
 import subprocess
 import sys
+from dataclasses import dataclass
 from pathlib import Path
 
 GIB = 1024**3
 
 
+@dataclass(frozen=True)
+class Gpu:
+    """A GPU that PyTorch can compute on.
+
+    Attributes:
+        name: as its driver calls it.
+        memory: bytes; None where that cannot be told.
+    """
+
+    name: str
+    memory: int | None = None
+
+
 def nvidia_gpus() -> list[str]:
     """Names of the NVIDIA GPUs whose driver works, as the driver's own tool lists them, which may take many seconds; empty: none."""
-    tool = shutil.which("nvidia-smi")
-    if tool is not None:
-        try:
-            answer = subprocess.run(
-                [tool, "-L"],
-                stdin=subprocess.DEVNULL,
-                capture_output=True,
-                text=True,
-                errors="replace",
-                timeout=20,
-                check=False,
-                creationflags=getattr(subprocess, "CREATE_NO_WINDOW", 0),
-            )
-        except (OSError, subprocess.TimeoutExpired):
-            answer = None
-        if answer is not None and answer.returncode == 0:
-            return [line.strip() for line in answer.stdout.splitlines() if line.startswith("GPU ")]
+    answer = _nvidia_smi("-L")
+    if answer is not None:
+        return [line.strip() for line in answer.splitlines() if line.startswith("GPU ")]
     folder = Path("/proc/driver/nvidia/gpus")  # containers may have the driver and not the tool
     return sorted(f"GPU at {entry.name}" for entry in folder.iterdir()) if folder.is_dir() else []
+
+
+def gpus() -> list[Gpu]:
+    """The GPUs that a run could use, which may take many seconds to find; empty: none.
+
+    A Mac's GPU shares the processor's memory; two thirds of it are what macOS lets a program have there.
+    """
+    if sys.platform == "darwin":
+        total = _total_memory()
+        return [Gpu("Apple", total * 2 // 3 if total else None)] if platform.machine() == "arm64" else []
+    answer = _nvidia_smi("--query-gpu=name,memory.total", "--format=csv,noheader,nounits")
+    if answer is None:
+        return [Gpu(name) for name in nvidia_gpus()]
+    found = []
+    for line in answer.splitlines():
+        name, comma, mebibytes = line.rpartition(",")
+        if comma:
+            found.append(Gpu(name.strip(), int(mebibytes) * 2**20 if mebibytes.strip().isdigit() else None))
+    return found
+
+
+def _nvidia_smi(*arguments: str) -> str | None:
+    """What the driver's tool says; None where there is none, or it fails."""
+    tool = shutil.which("nvidia-smi")
+    if tool is None:
+        return None
+    try:
+        answer = subprocess.run(
+            [tool, *arguments],
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            errors="replace",
+            timeout=20,
+            check=False,
+            creationflags=getattr(subprocess, "CREATE_NO_WINDOW", 0),
+        )
+    except (OSError, subprocess.TimeoutExpired):
+        return None
+    return answer.stdout if answer.returncode == 0 else None
 
 
 def _meminfo(key: str) -> int | None:

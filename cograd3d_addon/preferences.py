@@ -5,9 +5,10 @@ from pathlib import Path
 import bpy
 from bpy.props import EnumProperty, FloatProperty, FloatVectorProperty, IntProperty, StringProperty
 
-from ..backend import environment, machine
+from ..backend import environment, machine, model_files
 from . import setup
 from .package import ROOT_PACKAGE
+from .settings.models import shelf, summary
 
 
 def _environment_changed(preferences: "CoGradPreferences", context: bpy.types.Context) -> None:
@@ -135,6 +136,7 @@ class CoGradPreferences(bpy.types.AddonPreferences):
         layout.use_property_split = True
         layout.use_property_decorate = False
         self._draw_environment(_group(layout, "Generator", "CONSOLE"), context)
+        self._draw_models(_group(layout, "Image Models on This Computer", "IMAGE_DATA"), context)
         self._draw_jobs(_group(layout, "Jobs", "FILE_CACHE"))
         self._draw_viewport(_group(layout, "Viewport", "VIEW3D"))
         self._draw_disk(_group(layout, "On Disk", "DISK_DRIVE"), context)
@@ -153,6 +155,19 @@ class CoGradPreferences(bpy.types.AddonPreferences):
         row = own.row()
         row.operator("cograd3d.environment_setup_offline", icon="FILE_FOLDER")
         column.prop(self, "own_python")
+
+    def _draw_models(self, layout: bpy.types.UILayout, context: bpy.types.Context) -> None:
+        from .ui.text import draw_paragraph
+
+        draw_paragraph(layout, context, "Looking..." if shelf.is_looking else summary(shelf.found))
+        layout.label(text=str(model_files.hub_cache()), icon="FILE_FOLDER", translate=False)
+        for folder in shelf.found.folders if shelf.found else ():
+            row = layout.row()
+            row.label(text=str(folder), icon="FILE_FOLDER", translate=False)
+            row.operator("cograd3d.model_folder_remove", text="", icon="X").folder = str(folder)
+        row = layout.row()
+        row.operator("cograd3d.model_folder_add", text="Look in a Folder...", icon="ADD")
+        row.operator("cograd3d.models_refresh", icon="FILE_REFRESH")
 
     def _draw_jobs(self, layout: bpy.types.UILayout) -> None:
         layout.prop(self, "jobs_folder", placeholder=str(self.jobs_path()))

@@ -5,6 +5,7 @@ that holds what the user changed, so that all others follow the quality and the 
 """
 
 import math
+import os
 import secrets
 from collections.abc import Callable
 from typing import Any
@@ -17,6 +18,7 @@ from ..backend.settings import presets
 from .settings import consent, overrides
 from .settings.choices import QUALITIES, TEXTURE_SIZES, Choices
 from .settings.controls import LARGEST, SECTIONS, Control, Kind, sections
+from .settings.methods import methods
 from .viewport import measures
 
 # --- Advanced settings: one group a section
@@ -45,6 +47,16 @@ def _number(control: Control, group: bpy.types.PropertyGroup) -> float:
     """The number of a setting; where it is left open, the number it would begin with."""
     value = _value(group, control)
     return value if isinstance(value, int | float) and math.isfinite(value) else control.start
+
+
+def _schedule_text(group: bpy.types.PropertyGroup, control: Control) -> str:
+    """A schedule as text; where it is left open, the number it would begin with."""
+    value = _value(group, control)
+    return overrides.schedule_text(control.start if value is None else value)
+
+
+def _schedule_setter(control: Control) -> Callable[[bpy.types.PropertyGroup, str], None]:
+    return lambda group, text: _change(group, control, overrides.parse_schedule(control, text))
 
 
 def _property(control: Control) -> Any:
@@ -81,6 +93,8 @@ def _property(control: Control) -> Any:
             get=lambda group: overrides.list_text(_value(group, control)),
             set=lambda group, text: _change(group, control, overrides.parse_list(control, text)),
         )
+    if control.kind is Kind.SCHEDULE:
+        return StringProperty(**common, get=lambda group: _schedule_text(group, control), set=_schedule_setter(control))
 
     def store_text(group: bpy.types.PropertyGroup, text: str) -> None:
         if text.strip():
@@ -146,10 +160,12 @@ def _quality_items() -> list[tuple[str, str, str]]:
 
 
 def _method_items() -> list[tuple[str, str, str]]:
-    names = {"cograd3d": "CoGrad3D", "cograd3d-literal": "CoGrad3D, to the Letter", "annealed-only": "Plain"}
-    described = presets("method")
-    first = [name for name in names if name in described]
-    return [(name, names.get(name, name), described[name]) for name in [*first, *(name for name in described if name not in names)]]
+    return [(method.name, method.label, ". ".join((method.description, *method.details[:1]))) for method in methods().values()]
+
+
+def _absolute(path: str) -> str:
+    """A path that Blender shows, `//` (the folder of the current file) resolved; empty for an empty one."""
+    return os.path.abspath(os.path.expanduser(bpy.path.abspath(path.strip()))) if path.strip() else ""
 
 
 def _can_be_filled(settings: "CoGradSettings", candidate: bpy.types.Object) -> bool:
@@ -196,11 +212,12 @@ class CoGradSettings(bpy.types.PropertyGroup):
     )
     allow_download: BoolProperty(
         name="Allow Download",
-        description="Fetch the model if it is not on this computer yet. It may be several gigabytes; it is fetched once and then kept. "
+        description="Fetch the model, or what a file lacks, if it is not on this computer yet. It may be several gigabytes; it is fetched "
+        "once and then kept. "
         "Asked anew for every model, and whenever Blender starts",
         options={"SKIP_PRESET"},
-        get=lambda self: consent.is_allowed(self.prior_hub),
-        set=lambda self, yes: consent.allow(self.prior_hub, yes),
+        get=lambda self: consent.is_allowed(self.fetched()),
+        set=lambda self, yes: consent.allow(self.fetched(), yes),
     )
     quality: EnumProperty(
         name="Quality",
@@ -284,6 +301,10 @@ class CoGradSettings(bpy.types.PropertyGroup):
         self.key = self.key or secrets.token_hex(8)
         return self.key
 
+    def fetched(self) -> str:
+        """The model that consent to a download is for: a hub id, or a file, which may lack what the hub has."""
+        return _absolute(self.prior_file) if self.prior_source == "FILE" else self.prior_hub.strip()
+
     def choices(self) -> Choices:
         """What is chosen, as plain values; paths absolute."""
         path = self.prior_file if self.prior_source == "FILE" else self.prior_path
@@ -291,7 +312,7 @@ class CoGradSettings(bpy.types.PropertyGroup):
             prompt=self.prompt,
             negative_prompt=self.negative_prompt,
             prior_source=self.prior_source,
-            prior_path=bpy.path.abspath(path) if path.strip() else "",
+            prior_path=_absolute(path),
             prior_hub=self.prior_hub,
             allow_download=self.allow_download,
             quality=self.quality,

@@ -6,5 +6,17 @@ from ..registration import parts
 
 register, unregister = parts(
     __package__,
-    ("environment", "folders", "generate", "control", "jobs", "presets", "regions_steer", "regions_look", "regions_select", "results"),
+    (
+        "environment",
+        "folders",
+        "generate",
+        "models",
+        "control",
+        "jobs",
+        "presets",
+        "regions_steer",
+        "regions_look",
+        "regions_select",
+        "results",
+    ),
 )

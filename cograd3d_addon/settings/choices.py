@@ -30,7 +30,7 @@ class Choices:
         prior_source: BUILTIN, FOLDER, FILE or HUB.
         prior_path: the folder or the file.
         prior_hub: the hub id.
-        allow_download: consent to fetch it.
+        allow_download: consent to fetch it, or what a file lacks.
         quality, method: names of presets.
         seed: of everything random.
         faces: face budget, 0: as the quality says.
@@ -86,7 +86,7 @@ class Choices:
         values: dict[str, Any] = {**self.all_changes(), "run.seed": self.seed}
         if (prior := self.prior()) != "builtin":
             values["prior.name"] = prior
-        if self.prior_source == "HUB" and self.allow_download:
+        if self.prior_source in ("HUB", "FILE") and self.allow_download:
             values["prior.allow_download"] = True
         if initial is not None:
             values["gaussians.initial"] = str(initial)

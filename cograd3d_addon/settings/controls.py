@@ -34,10 +34,27 @@ SECTIONS = {
 LABELS = {
     "prior.dtype": "Precision",
     "prior.views": "Pictures Known",
+    "prior.compile": "Compile",
+    "prior.memory": "Save Memory",
+    "prior.small_vae": "Small Image Encoder",
+    "prior.small_vae_until": "Small Encoder Until",
+    "guidance.rule": "Rule",
     "guidance.scale": "Prompt Strength",
+    "guidance.nominal_scale": "Strength as Published",
+    "guidance.weighting": "Weight of a Level",
     "guidance.clamp": "Gradient Limit",
     "guidance.view_prompts": "Name the View",
+    "guidance.blend_views": "Blend View Words",
+    "guidance.perp_neg": "Perp-Neg",
+    "guidance.asd_shift": "ASD: Shift",
+    "guidance.cds_gap": "CDS: Gap",
+    "guidance.ism_step": "ISM: Interval",
+    "guidance.ism_stride": "ISM: Stride",
+    "guidance.hifa_steps": "HiFA: Steps",
+    "guidance.hifa_image_weight": "HiFA: Image Weight",
+    "guidance.vsd_rate": "VSD: Rate",
     "grid.fov": "Field of View",
+    "grid.cameras": "Views of a Step",
     "region_sampling.uniform_floor": "Even Share",
     "region_sampling.loss_bins": "Loss Bins",
     "region_sampling.weights": "Region Factors",
@@ -47,6 +64,7 @@ LABELS = {
     "gradient_fusion.memory_limit_gib": "Memory Limit (GiB)",
     "gaussians.sh_degree": "View-Dependent Colour",
     "gaussians.initial": "Shape",
+    "gaussians.grow": "Grown Around Each",
     "optimizer.views": "Cameras per Step",
     "optimizer.lr_means": "Rate: Positions",
     "optimizer.lr_scales": "Rate: Sizes",
@@ -59,17 +77,31 @@ LABELS = {
 }
 """Labels that a setting's name alone would not give."""
 
-ABBREVIATIONS = {"sds": "SDS", "x0": "x0", "cpu": "CPU"}
+ABBREVIATIONS = {
+    "sds": "SDS",
+    "perp_neg": "Perp-Neg",
+    "asd": "ASD",
+    "cds": "CDS",
+    "ism": "ISM",
+    "hifa": "HiFA",
+    "vsd": "VSD",
+    "csd": "CSD",
+    "x0": "x0",
+    "cpu": "CPU",
+}
 """Choices that are not written with a capital first letter."""
 
 STARTS = {
     "guidance.scale": 30.0,
+    "guidance.nominal_scale": 100.0,
     "guidance.clamp": 1.0,
     "grid.fov": 40.0,
     "region_sampling.temperature": 0.1,
     "gradient_fusion.cap": 0.5,
 }
 """Where a number begins when the user takes it over from the model, or limits what had no limit."""
+
+_SCHEDULE_HELP = ". A number, or points of progress and value: [0, 2], [1, 8] runs from 2 at the first step to 8 at the last"
 
 LARGEST = 2**31 - 1
 """Blender's integers end here."""
@@ -84,6 +116,7 @@ class Kind(enum.Enum):
     CHOICE = enum.auto()
     TEXT = enum.auto()
     LIST = enum.auto()  # numbers, written as text
+    SCHEDULE = enum.auto()  # a number, or points of progress and value, written as text
 
 
 @dataclass(frozen=True)
@@ -135,14 +168,15 @@ def sections() -> dict[str, tuple[Control, ...]]:
 
 def _control(setting: settings.Setting) -> Control:
     kind, optional = _without_none(setting.type)
+    is_schedule = settings.is_schedule(setting.type)
     special, special_label = (
         (None, "As the Model Recommends") if optional else (float("inf"), "No Limit") if setting.infinite else (None, "")
     )
     return Control(
         path=setting.path,
-        kind=_kind(kind, setting.choices),
+        kind=Kind.SCHEDULE if is_schedule else _kind(kind, setting.choices),
         label=LABELS.get(setting.path) or setting.name.replace("_", " ").title(),
-        explanation=f"{setting.help[:1].upper()}{setting.help[1:]}  [{setting.path}]",
+        explanation=f"{setting.help[:1].upper()}{setting.help[1:]}{_SCHEDULE_HELP if is_schedule else ''}  [{setting.path}]",
         low=setting.low,
         high=setting.high,
         choices=tuple((choice, ABBREVIATIONS.get(choice) or choice[:1].upper() + choice[1:]) for choice in setting.choices),
@@ -153,11 +187,16 @@ def _control(setting: settings.Setting) -> Control:
 
 
 def _without_none(kind: Any) -> tuple[Any, bool]:
-    """A type without `| None`, and whether it had that."""
+    """A type without `| None`, and whether it had that; of a schedule, the type of its points."""
     if typing.get_origin(kind) in (types.UnionType, typing.Union):
-        (inner,) = (argument for argument in typing.get_args(kind) if argument is not type(None))
-        return inner, True
+        arguments = typing.get_args(kind)
+        return next(argument for argument in reversed(arguments) if argument is not type(None)), type(None) in arguments
     return kind, False
+
+
+def has_pairs(control: Control) -> bool:
+    """Whether a list is one of pairs: `[0, 2]` alone is then one pair, and not two entries."""
+    return typing.get_origin(typing.get_args(_without_none(settings.catalogue()[control.path].type)[0])[0]) is tuple
 
 
 def _kind(kind: Any, choices: tuple[str, ...]) -> Kind:

@@ -14,7 +14,7 @@ from typing import Any
 
 from ...backend import settings
 from ...backend.errors import ConfigError
-from .controls import Control, Kind
+from .controls import Control, Kind, has_pairs
 
 DIGITS = 7
 """Decimal digits that survive Blender's single-precision numbers: 0.85 comes back as 0.8500000238."""
@@ -98,12 +98,17 @@ def same(one: Any, other: Any) -> bool:
     return one == other
 
 
-# Lists of numbers as text
+# Lists of numbers, and schedules, as text
 
 
 def list_text(value: Any) -> str:
     """A list as the field shows it, `-10, 10, 30, 60`; what was typed if it is no list."""
     return value if isinstance(value, str) else ", ".join(_item_text(item) for item in value)
+
+
+def schedule_text(value: Any) -> str:
+    """A schedule as the field shows it: its number, or its points, `[0, 2], [1, 8]`; what was typed if it is neither."""
+    return _item_text(value) if isinstance(value, int | float) else list_text(value)
 
 
 def _item_text(item: Any) -> str:
@@ -116,9 +121,17 @@ def parse_list(control: Control, text: str) -> Any:
     """The list that was typed, brackets or none; the text itself if it is no list, for `problems` to speak of."""
     for candidate in (text.strip(), f"[{text.strip().strip(',')}]"):
         value = settings.parse_value(control.path, candidate)
-        if isinstance(value, list):
+        if isinstance(value, list) and not (has_pairs(control) and value and not any(isinstance(item, list) for item in value)):
             return value
     return text
+
+
+def parse_schedule(control: Control, text: str) -> Any:
+    """The number or the points that were typed; the text itself if it is neither, for `problems` to speak of."""
+    value = settings.parse_value(control.path, text.strip())
+    if isinstance(value, int | float) and not isinstance(value, bool):
+        return float(value)
+    return parse_list(control, text)
 
 
 # What is wrong

@@ -5,6 +5,7 @@ import bpy
 from ..properties import special_name
 from ..settings import overrides
 from ..settings.controls import SECTIONS, Control, sections
+from ..settings.methods import Method, methods
 from .main import CATEGORY
 from .text import draw_paragraph
 
@@ -29,10 +30,22 @@ class COGRAD3D_PT_advanced(bpy.types.Panel):
         layout.use_property_split = True
         layout.use_property_decorate = False
         layout.prop(chosen, "method")
+        _draw_method(layout, context, methods()[chosen.method])
         if together := overrides.problems(chosen.overrides, chosen.quality, chosen.method).get(""):
             _draw_problem(layout, context, together)
         if chosen.overrides:
             layout.operator("cograd3d.reset_setting", text="Reset All", icon="LOOP_BACK").setting = ""
+
+
+def _draw_method(layout: bpy.types.UILayout, context: bpy.types.Context, method: Method) -> None:
+    """What a method is, in a line; folded away, where it comes from."""
+    draw_paragraph(layout, context, f"{method.description}.")
+    if method.details:
+        header, body = layout.panel("cograd3d_method", default_closed=True)
+        header.label(text="About This Method")
+        if body is not None:
+            for text in method.details:
+                draw_paragraph(body, context, text)
 
 
 class _Section:

@@ -2,10 +2,12 @@
 
 import bpy
 
+from ...backend.models import by_hub_id
 from ...backend.preflight import LONGEST_PROMPT
 from ..importing.placing import placeholder_of
 from ..operators import ordering
-from ..settings import overrides, words
+from ..settings import models, overrides, wording, words
+from ..settings.models import shelf
 from .environment import draw_environment
 from .errors import draw_refusal
 from .menus import COGRAD3D_PT_presets
@@ -33,6 +35,9 @@ class COGRAD3D_PT_main(bpy.types.Panel):
         layout, chosen = self.layout, context.scene.cograd3d
         is_ready = draw_environment(layout, context)
         _draw_prompt(layout, context)
+        if is_ready and (suggestion := models.suggestion(chosen.choices(), shelf.found)):
+            draw_paragraph(layout, context, suggestion, icon="INFO")
+            layout.menu("COGRAD3D_MT_models", text="Choose an Image Model", icon="IMAGE_DATA")
         layout.row(align=True).prop(chosen, "quality", expand=True)
         row = layout.row(align=True)
         row.prop(chosen, "seed")
@@ -113,39 +118,49 @@ class COGRAD3D_PT_prior(_SubPanel, bpy.types.Panel):
     bl_label = "Image Model"
 
     def draw_header_preset(self, context: bpy.types.Context) -> None:
-        chosen = context.scene.cograd3d
-        self.layout.label(text=chosen.bl_rna.properties["prior_source"].enum_items[chosen.prior_source].name)
+        title = models.title_of(context.scene.cograd3d.choices(), shelf.found)
+        self.layout.label(text=wording.shortened(title, 16), translate=False)
 
     def draw(self, context: bpy.types.Context) -> None:
         draw_prior(self.layout, context)
 
 
 def draw_prior(layout: bpy.types.UILayout, context: bpy.types.Context) -> None:
-    """The choice of the image model; also shown as a dialog of its own."""
-    chosen = context.scene.cograd3d
-    layout.prop(chosen, "prior_source", text="")
-    if chosen.prior_source == "BUILTIN":
-        draw_paragraph(layout, context, "Knows 24 objects, 12 colours, 4 materials. Needs no download.")
+    """The choice of the image model, and what there is to say about it; also shown as a dialog of its own."""
+    chosen, found = context.scene.cograd3d, shelf.found
+    choices = chosen.choices()
+    entry = models.chosen(choices, found)
+    is_own = not choices.is_builtin and (entry is None or not entry.value)
+    layout.menu("COGRAD3D_MT_models", text=wording.shortened(entry.title if entry else _OWN[choices.prior_source], 40), icon="IMAGE_DATA")
+    if is_own:
+        name = {"FOLDER": "prior_path", "FILE": "prior_file", "HUB": "prior_hub"}[choices.prior_source]
+        layout.prop(chosen, name, text="", **({"placeholder": "owner/model"} if choices.prior_source == "HUB" else {}))
+    elif entry is not None:
+        draw_paragraph(layout, context, f"{entry.about.rstrip('.')}.")
+    if choices.is_builtin:
         layout.menu("COGRAD3D_MT_words", icon="QUESTION")
-    elif chosen.prior_source == "FOLDER":
-        layout.prop(chosen, "prior_path", text="")
-    elif chosen.prior_source == "FILE":
-        layout.prop(chosen, "prior_file", text="")
-    else:
-        _draw_hub(layout, context)
+    elif choices.prior_source in ("FILE", "HUB"):
+        _draw_consent(layout, context)
 
 
-def _draw_hub(layout: bpy.types.UILayout, context: bpy.types.Context) -> None:
+_OWN = {"FOLDER": "A Folder", "FILE": "A File", "HUB": "A Name on the Hub"}
+
+
+def _draw_consent(layout: bpy.types.UILayout, context: bpy.types.Context) -> None:
+    """Whether a model may be fetched, and what that needs."""
     chosen = context.scene.cograd3d
-    layout.prop(chosen, "prior_hub", text="", placeholder="owner/model")
+    known = by_hub_id(chosen.prior_hub) if chosen.prior_source == "HUB" else None
+    what = f"about {known.download:g} GB" if known else "several GB" if chosen.prior_source == "HUB" else "what the file lacks"
     row = layout.row()
-    row.enabled = bpy.app.online_access and bool(chosen.prior_hub.strip())
-    row.prop(chosen, "allow_download", text="May download several GB")
+    row.enabled = bpy.app.online_access and bool(chosen.fetched())
+    row.prop(chosen, "allow_download", text=f"May download {what}")
     if not bpy.app.online_access:
         draw_paragraph(layout, context, "Blender may not use the network. A model that is on this computer already works all the same.")
         layout.operator("cograd3d.allow_online_access", icon="PREFERENCES")
     elif not chosen.allow_download:
         draw_paragraph(layout, context, "Without this, only a model that is on this computer already works.")
+    elif known and known.is_gated:
+        draw_paragraph(layout, context, "First accept its licence on its page of the hub, and log in with `hf auth login` or HF_TOKEN.")
 
 
 def _draw_prompt(layout: bpy.types.UILayout, context: bpy.types.Context) -> None:

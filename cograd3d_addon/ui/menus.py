@@ -6,6 +6,7 @@ from bl_ui.utils import PresetPanel
 from ..operators import ordering
 from ..operators.presets import SUBFOLDER
 from ..settings import wording, words
+from ..settings.models import chosen, menu, shelf
 
 
 class COGRAD3D_MT_prompts(bpy.types.Menu):
@@ -43,6 +44,27 @@ class COGRAD3D_MT_words(bpy.types.Menu):
                     column.operator("cograd3d.use_word", text=word, translate=False).word = word
 
 
+class COGRAD3D_MT_models(bpy.types.Menu):
+    """The image models that can be used: built in, found on this computer, worth having, and your own"""
+
+    bl_idname = "COGRAD3D_MT_models"
+    bl_label = "Image Model"
+
+    def draw(self, context: bpy.types.Context) -> None:
+        layout, found = self.layout, shelf.found
+        current = chosen(context.scene.cograd3d.choices(), found)
+        for heading, entries in menu(found):
+            layout.label(text=heading)
+            for entry in entries:
+                icon = "CHECKMARK" if entry == current else "SOLO_ON" if entry.is_recommended else "BLANK1"
+                text = f"{entry.title}  (for this computer)" if entry.is_recommended else entry.title
+                button = layout.operator("cograd3d.choose_model", text=wording.shortened(text, 50), icon=icon, translate=False)
+                button.source, button.value = entry.source, entry.value
+            layout.separator()
+        layout.operator("cograd3d.model_folder_add", text="Look in a Folder...", icon="FILE_FOLDER")
+        layout.operator("cograd3d.models_refresh", icon="FILE_REFRESH")
+
+
 class COGRAD3D_MT_job(bpy.types.Menu):
     """What else can be done with the selected job"""
 
@@ -71,6 +93,6 @@ class COGRAD3D_PT_presets(PresetPanel, bpy.types.Panel):
     preset_add_operator = "cograd3d.preset_add"
 
 
-CLASSES = (COGRAD3D_MT_prompts, COGRAD3D_MT_words, COGRAD3D_MT_job, COGRAD3D_PT_presets)
+CLASSES = (COGRAD3D_MT_prompts, COGRAD3D_MT_words, COGRAD3D_MT_models, COGRAD3D_MT_job, COGRAD3D_PT_presets)
 
 register, unregister = bpy.utils.register_classes_factory(CLASSES)

@@ -28,6 +28,7 @@ def computer(monkeypatch, tmp_path):
     monkeypatch.setenv("LOCALAPPDATA", str(tmp_path / "data"))
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     monkeypatch.setattr(machine, "nvidia_gpus", list)
+    monkeypatch.setattr(machine, "gpus", list)
     monkeypatch.setattr(packaging, "find_blender", lambda: None)
     monkeypatch.setattr(machine, "memory", lambda: (8_000_000_000, 6_000_000_000))
     monkeypatch.setattr(machine, "free_disk", lambda path: 50_000_000_000)
@@ -118,17 +119,17 @@ def test_an_environment_that_answers_nonsense(monkeypatch, tmp_path, script):
     assert finding.status == MISSING and "does not work" in finding.text
 
 
-def test_models_in_the_hub_cache(monkeypatch, tmp_path):
-    cache = tmp_path / "cache" / "huggingface" / "hub"
-    assert doctor.hub_cache() == cache
-    whole = cache / "models--owner--a--model" / "snapshots" / "abc"
-    whole.mkdir(parents=True)
-    (whole / "model_index.json").touch()
-    (cache / "models--owner--text-encoder" / "snapshots" / "abc").mkdir(parents=True)
-    assert doctor.cached_pipelines(cache) == ["owner/a--model"]
-    assert found()["other priors"].data["pipelines"] == ["owner/a--model"]
-    assert doctor.hub_cache({"HF_HUB_CACHE": "/models", "HF_HOME": "/home"}) == Path("/models")
-    assert doctor.hub_cache({"HF_HOME": "/home"}) == Path("/home/hub")
+def test_image_models_on_this_computer(monkeypatch, tmp_path):
+    assert found()["image models"].data == {"models": [], "recommended": None}
+    monkeypatch.setattr(machine, "gpus", lambda: [machine.Gpu("Big One", 24 * machine.GIB)])
+    finding = found()["image models"]
+    assert finding.status == OK and not finding.remedy and "Stable Diffusion XL is recommended" in finding.text
+    unet = tmp_path / "cache" / "huggingface" / "hub" / "models--owner--a--model" / "snapshots" / "abc" / "unet"
+    unet.mkdir(parents=True)
+    (unet / "diffusion_pytorch_model.safetensors").touch()
+    (unet.parent / "model_index.json").write_text('{"unet": ["x", "UNet2DConditionModel"], "text_encoder": ["x", "CLIPTextModel"]}')
+    finding = found()["image models"]
+    assert finding.data["models"] == ["owner/a--model"] and "1 on this computer" in finding.text and "recommended" not in finding.text
 
 
 def test_a_state_names_its_folder_once():

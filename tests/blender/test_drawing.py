@@ -102,7 +102,12 @@ class TestWhatToMake:
     @pytest.mark.parametrize("is_online", [False, True])
     @pytest.mark.parametrize("downloads", [False, True])
     def test_image_models(self, everything, ready, chosen, is_online, downloads):
-        shown = {"BUILTIN": set(), "FOLDER": {"prior_path"}, "FILE": {"prior_file"}, "HUB": {"prior_hub", "allow_download"}}
+        shown = {
+            "BUILTIN": set(),
+            "FOLDER": {"prior_path"},
+            "FILE": {"prior_file", "allow_download"},
+            "HUB": {"prior_hub", "allow_download"},
+        }
         assert shown.keys() == {item.identifier for item in chosen.bl_rna.properties["prior_source"].enum_items}
         bpy.context.preferences.system.use_online_access = is_online
         chosen.allow_download = downloads
@@ -110,8 +115,8 @@ class TestWhatToMake:
             for source, properties in shown.items():
                 chosen.prior_source = source
                 drawn = everything()["PT_prior"]
-                assert set(drawn.properties) == {"prior_source"} | properties
-                assert ("allow_online_access" in drawn.operators) == (source == "HUB" and not is_online)
+                assert set(drawn.properties) == properties and "COGRAD3D_MT_models" in drawn.menus
+                assert ("allow_online_access" in drawn.operators) == (source in ("FILE", "HUB") and not is_online)
         finally:
             bpy.context.preferences.system.use_online_access = False
 
@@ -393,7 +398,7 @@ class TestObject:
 
 class TestDialogs:
     def test_image_model(self, addon_module):
-        assert draw(addon_module("operators.generate").COGRAD3D_OT_choose_prior).properties == ["prior_source"]
+        assert "COGRAD3D_MT_models" in draw(addon_module("operators.generate").COGRAD3D_OT_choose_prior).menus
 
     @pytest.fixture
     def absent(self, addon_module, monkeypatch, tmp_path):

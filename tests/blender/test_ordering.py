@@ -88,6 +88,20 @@ class TestConsent:
         chosen.prior_hub = "c/d"
         assert not chosen.allow_download
 
+    def test_it_is_for_one_file(self, session, ready, addon_module, tmp_path):
+        """A file may lack what the hub has."""
+        order, chosen = addon_module("operators.ordering").order, bpy.context.scene.cograd3d
+        for name in ("a.safetensors", "b.safetensors"):
+            (tmp_path / name).touch()
+        chosen.prompt, chosen.prior_source, chosen.prior_file = "a cat", "FILE", f"{tmp_path}/../{tmp_path.name}/a.safetensors"
+        assert not order(bpy.context, *chosen.choices().request()).folder.config["prior"]["allow_download"]
+        chosen.allow_download = True
+        assert order(bpy.context, *chosen.choices().request()).folder.config["prior"]["allow_download"]
+        chosen.prior_file = str(tmp_path / "b.safetensors")
+        assert not chosen.allow_download
+        chosen.prior_source = "BUILTIN"
+        assert not chosen.allow_download
+
     def test_it_is_not_saved_with_the_file(self, downloading, addon_module, tmp_path):
         chosen = bpy.context.scene.cograd3d
         chosen.prior_source, chosen.prior_hub = "HUB", "a/b"

@@ -7,6 +7,7 @@ import math
 
 import numpy as np
 import pytest
+from cograd3d.backend import settings
 from cograd3d.cograd3d_addon.settings import overrides
 from cograd3d.cograd3d_addon.settings.controls import ELSEWHERE, SECTIONS, Kind, controls, sections
 from hypothesis import given
@@ -104,6 +105,71 @@ def test_what_is_no_list_is_kept_to_be_spoken_of():
     text = overrides.change("", control, overrides.parse_list(control, "high and low"), "normal", "cograd3d")
     assert overrides.list_text(overrides.effective(text, control, "normal", "cograd3d")) == "high and low"
     assert set(overrides.problems(text, "normal", "cograd3d")) == {control.path}
+
+
+SCHEDULES = [control for control in controls().values() if control.kind is Kind.SCHEDULE]
+
+
+def typed(control, text):
+    """What is stored after a text was typed into the field of a schedule."""
+    return overrides.change("", control, overrides.parse_schedule(control, text), "normal", "cograd3d")
+
+
+def shown(text, control):
+    return overrides.schedule_text(overrides.effective(text, control, "normal", "cograd3d"))
+
+
+def test_every_schedule_has_its_control():
+    assert {control.path for control in SCHEDULES} == {path for path, s in settings.catalogue().items() if settings.is_schedule(s.type)}
+    assert {"guidance.clamp", "guidance.ism_step", "timestep_sampling.clip_low"} <= {control.path for control in SCHEDULES}
+    assert {control.path for control in SCHEDULES if control.special_label} >= {"guidance.clamp", "guidance.nominal_scale"}
+
+
+@pytest.mark.parametrize("control", SCHEDULES, ids=lambda control: control.path)
+def test_a_schedule_is_typed_as_it_is_shown(control):
+    value = normal(control.path)
+    if value is not None:
+        assert typed(control, overrides.schedule_text(value)) == ""
+    low, high = control.low or 0.0, 0.5 if control.high is None else min(control.high, 0.5)
+    for text in (f"{high:g}", f"[0, {low:g}], [1, {high:g}]", f"[0, {high:g}]"):
+        stored = typed(control, text)
+        assert shown(stored, control) == text or overrides.schedule_text(value) == text
+        assert not overrides.problems(stored, "normal", "annealed-only") or control.path.startswith("timestep_sampling")
+
+
+def test_points_may_be_typed_with_brackets_or_without():
+    control = controls()["guidance.perp_neg"]
+    assert (
+        json.loads(typed(control, "[0, 2], [1, 4]")) == json.loads(typed(control, "[[0, 2], [1, 4]]")) == {control.path: [[0, 2], [1, 4]]}
+    )
+    assert json.loads(typed(control, " 3 ")) == {control.path: 3.0}
+
+
+@pytest.mark.parametrize("text", ["a lot", "0, 2", "[1, 2], [0, 3]", "[0, 99], [1, 2]", "inf", "true"])
+def test_what_is_no_schedule_is_kept_to_be_spoken_of(text):
+    control = controls()["guidance.perp_neg"]
+    stored = typed(control, text)
+    assert shown(stored, control) == text
+    assert set(overrides.problems(stored, "normal", "cograd3d")) == {control.path}
+
+
+def test_a_schedule_that_the_model_decides_again():
+    control = controls()["guidance.clamp"]
+    stored = typed(control, "2")
+    assert overrides.effective(stored, control, "normal", "cograd3d") == 2.0
+    assert overrides.change(stored, control, None, "normal", "cograd3d") == ""
+
+
+def test_a_single_pair_of_a_list_is_a_pair():
+    control = controls()["optimizer.resolution_steps"]
+    assert overrides.parse_list(control, "[0, 32]") == [[0, 32]]
+    assert overrides.parse_list(control, "[]") == []
+
+
+def test_rules_are_written_as_people_know_them():
+    assert dict(controls()["guidance.rule"].choices) == {
+        "sds": "SDS", "perp_neg": "Perp-Neg", "asd": "ASD", "cds": "CDS", "ism": "ISM", "hifa": "HiFA", "vsd": "VSD", "csd": "CSD",
+    }  # fmt: skip
 
 
 def test_problems_name_the_setting():
