@@ -47,6 +47,8 @@ class Command:
 COMMANDS: dict[str, Command] = {
     "generate": Command("commands.generate", "turn a sentence into a textured mesh"),
     "words": Command("commands.words", "list the words that the built-in image model knows", needs_environment=False),
+    "models": Command("commands.models", "list image models: built in, on this computer, worth having", needs_environment=False),
+    "methods": Command("commands.methods", "list the methods and the distillation rules, with their sources", needs_environment=False),
     "turntable": Command("commands.turntable", "look at a result: a contact sheet and an animation of an asset"),
     "setup": Command("commands.setup", "install, repair or remove CoGrad3D's own Python environment", needs_environment=False),
     "doctor": Command("commands.doctor", "say what is installed, what is missing and how to mend it", needs_environment=False),
@@ -54,6 +56,7 @@ COMMANDS: dict[str, Command] = {
     "evaluate": Command("commands.evaluate", "compare results with the true objects of the built-in world"),
     "bench rasterizer": Command("bench.rasterizer", "measure the rasterisers against each other"),
     "bench iteration": Command("bench.iteration", "measure what the parts of an iteration cost"),
+    "bench history": Command("bench.history", "measure memory and time of the gradient history"),
     "train-prior": Command("commands.train_prior", "train the built-in image model"),
     "package": Command("commands.package", "build the zip that Blender installs", needs_environment=False),
 }

@@ -10,6 +10,41 @@ from __future__ import annotations
 from dataclasses import dataclass, field, fields
 from typing import Any
 
+Schedule = float | tuple[tuple[float, float], ...]
+"""A number, or (progress, value) points between which it runs linearly over the run; before the first and after the last it stands still.
+
+Two points at one progress are a jump, from which on the second holds."""
+
+
+def value_at(schedule: Schedule, progress: float) -> float:
+    """The schedule's value at a progress in 0..1."""
+    if not isinstance(schedule, tuple):
+        return float(schedule)
+    begun = [point for point in schedule if point[0] <= progress]
+    if len(begun) == len(schedule):
+        return schedule[-1][1]
+    if not begun:
+        return schedule[0][1]
+    (before, low), (after, high) = begun[-1], schedule[len(begun)]
+    return low + (high - low) * (progress - before) / (after - before)
+
+
+RULES = {
+    "sds": "score distillation: the prediction less the true noise (DreamFusion)",
+    "perp_neg": "sds, with the words of the other views as perpendicular negatives (Perp-Neg)",
+    "asd": "the guided prediction less that of the prompt alone at a somewhat higher noise level (ScaleDreamer)",
+    "cds": "two noise levels along one deterministic path from one fixed noise (Consistent3D)",
+    "ism": "two noise levels along a deterministic inversion of the render (LucidDreamer)",
+    "hifa": "pulled to the image that some denoising steps make of the render (HiFA)",
+    "vsd": "the prediction less that of a network which learns the renders' own score (ProlificDreamer)",
+    "csd": "the difference that the prompt makes, alone (classifier score distillation)",
+}
+"""The choices of `guidance.rule`, one line each."""
+
+
+NO_SMALL_VAE = "none"
+"""The value of `prior.small_vae` that names none."""
+
 
 def setting(
     default: Any, help: str, *, low: float | None = None, high: float | None = None, choices: tuple[str, ...] = (), infinite: bool = False
@@ -27,19 +62,56 @@ class PriorConfig:
     views: int = setting(2000, "built-in exact prior only: pictures of an object that it knows", low=50, high=20_000)
     allow_download: bool = setting(False, "fetch a hub id that is not on this machine yet (several GB)")
     dtype: str = setting("auto", "arithmetic of the denoiser", choices=("auto", "float32", "float16", "bfloat16"))
+    memory: str = setting(
+        "auto",
+        "how much memory the model may use: high is fastest, low does one thing at a time, auto fits what is free (docs/priors.md)",
+        choices=("auto", "low", "normal", "high"),
+    )
+    small_vae: str = setting(
+        NO_SMALL_VAE,
+        "a distilled image encoder for the early steps: none, a folder of a diffusers AutoencoderTiny, or a hub id on this machine",
+    )
+    small_vae_until: float = setting(0.5, "progress at which the model's own image encoder takes over from the small one", low=0, high=1)
+    compile: bool = setting(False, "compile the denoiser: minutes at the start, faster steps afterwards where the machine can")
 
 
 @dataclass(kw_only=True)
 class GuidanceConfig:
     """What is made of the prior's answer. None means: as the prior recommends."""
 
-    rule: str = setting("sds", "the distillation rule", choices=("sds",))
-    scale: float | None = setting(None, "classifier-free guidance s in e_u + s (e_c - e_u)", low=0, high=200)
-    weighting: str = setting(
-        "auto", "w(t): sds = 1 - abar, x0 = sqrt((1 - abar) / abar), uniform = 1", choices=("auto", "sds", "x0", "uniform")
+    rule: str = setting(
+        "sds",
+        f"the distillation rule: {', '.join(RULES)} (docs/methods.md)",
+        choices=tuple(RULES),
     )
-    clamp: float | None = setting(None, "elementwise bound on the gradient, 0 for none", low=0)
+    scale: float | None = setting(None, "classifier-free guidance s in e_u + s (e_c - e_u)", low=0, high=200)
+    nominal_scale: Schedule | None = setting(
+        None,
+        "s as published for Stable Diffusion, of which a prior that recommends less takes its share; scale overrides it",
+        low=0,
+        high=200,
+    )
+    least_scale: float = setting(
+        0.0, "a prior's share of nominal_scale is at least this: rules that compare two predictions need some guidance", low=0, high=200
+    )
+    weighting: str = setting(
+        "auto",
+        "w(t): sds = 1 - abar, x0 = sqrt((1 - abar) / abar), uniform = 1, flow = 1 + x0",
+        choices=("auto", "sds", "x0", "uniform", "flow"),
+    )
+    clamp: Schedule | None = setting(None, "elementwise bound on the gradient, 0 for none", low=0)
     view_prompts: bool = setting(True, "append front / side / back / overhead view to the prompt")
+    blend_views: bool = setting(False, "between two view words, blend their embeddings instead of choosing the nearer")
+    perp_neg: Schedule = setting(0.0, "weight of the other views' words as perpendicular negatives (Perp-Neg), 0 for none", low=0, high=4)
+    asd_shift: float = setting(0.1, "asd: the second noise level lies higher by up to this share of t - t_low", low=0, high=1)
+    cds_gap: tuple[float, float] = setting((0.1, 0.3), "cds: the first noise level lies higher by a share of T drawn between these")
+    ism_step: Schedule = setting(
+        ((0.0, 0.1), (0.3, 0.08)), "ism: interval d between the two noise levels, a share of T", low=0.001, high=0.5
+    )
+    ism_stride: float = setting(0.2, "ism: stride of the inversion, a share of T", low=0.01, high=1)
+    hifa_steps: int = setting(4, "hifa: denoising steps to the target, at most", low=1, high=50)
+    hifa_image_weight: float = setting(0.1, "hifa: weight of the residual between images, relative to the one on z", low=0, high=10)
+    vsd_rate: float = setting(1e-3, "vsd: learning rate of the network that learns the renders' own score", low=0, high=1)
 
 
 @dataclass(kw_only=True)
@@ -50,6 +122,11 @@ class GridConfig:
     elevation_edges: tuple[float, ...] = setting((-10.0, 10.0, 30.0, 60.0), "edges of the elevation bands, ascending")
     distance_edges: tuple[float, ...] = setting((), "edges of the distance shells; empty: one shell, as the prior recommends")
     fov: float | None = setting(None, "vertical field of view; None: as the prior recommends", low=5, high=120)
+    cameras: str = setting(
+        "region",
+        "views of one step: all in one region, independent over the whole grid (uniform), or evenly around from one region on (orbit)",
+        choices=("region", "uniform", "orbit"),
+    )
 
 
 @dataclass(kw_only=True)
@@ -75,11 +152,15 @@ class TimestepConfig:
     """Section 3.3, eq. 8."""
 
     enabled: bool = setting(True, "off: t is uniform in [clip_low, clip_high]")
-    mode: str = setting("hybrid", "hybrid (eq. 8) or annealed (the global part alone)", choices=("hybrid", "annealed"))
+    mode: str = setting(
+        "hybrid",
+        "hybrid (eq. 8), annealed (its global part alone), sqrt (falling as HiFA's), dreamtime, or uniform in [clip_low, clip_high]",
+        choices=("hybrid", "annealed", "sqrt", "dreamtime", "uniform"),
+    )
     start: float = setting(0.85, "t_global at the first iteration", low=0, high=1)
     end: float = setting(0.10, "t_global at the last iteration", low=0, high=1)
-    clip_low: float = setting(0.02, "lowest t", low=0, high=1)
-    clip_high: float = setting(0.98, "highest t", low=0, high=1)
+    clip_low: Schedule = setting(0.02, "lowest t", low=0, high=1)
+    clip_high: Schedule = setting(0.98, "highest t", low=0, high=1)
     jitter: float = setting(0.05, "half-width of the uniform interval around t_base", low=0, high=0.5)
     max_update: float = setting(0.05, "bound on u in eq. 8", low=0, high=0.5)
     gains: tuple[float, float, float] = setting(
@@ -119,6 +200,9 @@ class GaussiansConfig:
 
     initial: str = setting("blob", "blob, sphere, or a file: mesh (.obj .ply .glb .stl) or point cloud (.ply .xyz)")
     count: int = setting(4000, "Gaussians at the start", low=1)
+    grow: float = setting(
+        0.0, "of these, how many are grown around each of the others, with perturbed colours (GaussianDreamer)", low=0, high=100
+    )
     radius: float = setting(0.6, "radius of the blob or sphere", low=0.01, high=1)
     opacity: float = setting(0.1, "initial opacity", low=0.001, high=0.999)
     colour_noise: float = setting(0.05, "standard deviation of the initial colours around grey", low=0, high=1)
@@ -139,7 +223,7 @@ class DensificationConfig:
     grow_gradient: float = setting(0.0002, "screen-space gradient (normalised image units) above which a Gaussian grows", low=0)
     split_scale: float = setting(0.03, "a growing Gaussian larger than this is split, else duplicated", low=0)
     prune_opacity: float = setting(0.01, "less opaque Gaussians are removed", low=0, high=1)
-    reset_every: int = setting(0, "iterations between opacity resets, 0: never", low=0)
+    reset_every: float = setting(0.0, "share of the run between two opacity resets, 0: never", low=0, high=1)
     max_count: int = setting(8_000, "hard cap on the number of Gaussians", low=1)
 
 
@@ -163,6 +247,9 @@ class OptimizerConfig:
     sparsity: float = setting(0.02, "weight of the coverage at the start, against fog that a prior takes for the background", low=0)
     sparsity_end: float = setting(0.6, "progress at which that weight, falling linearly, reaches zero", low=0.01, high=1)
     opacity_entropy: float = setting(0.05, "weight of the regulariser alpha (1 - alpha), against translucency", low=0)
+    flatness: float = setting(0.0, "weight of each Gaussian's smallest width over its middle one: flat ones make surfaces", low=0)
+    depth_distortion: float = setting(0.0, "weight of the spread of what a pixel sees along its ray, against layers and floaters", low=0)
+    normal_consistency: float = setting(0.0, "weight of the angle between flat Gaussians and the surface that their depths make", low=0)
 
 
 @dataclass(kw_only=True)

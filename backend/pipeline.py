@@ -6,6 +6,7 @@ through a `Control` is honoured between two steps.
 
 from __future__ import annotations
 
+import copy
 import shutil
 import time
 from collections import deque
@@ -19,7 +20,7 @@ import torch
 
 from . import __version__, meshing, settings
 from .checkpoint import flatten, unflatten
-from .config import GenerationConfig
+from .config import GenerationConfig, GuidanceConfig
 from .control import Control
 from .errors import ResourceError
 from .files import atomic_path, atomic_write_json
@@ -28,13 +29,15 @@ from .gaussians.initialize import initialize
 from .gaussians.model import GaussianModel
 from .guidance.load import load_prior
 from .guidance.prior import DiffusionPrior
+from .guidance.rules import rule_class, share_of_nominal
 from .job import JobFolder
 from .memory import resident_bytes
 from .meshing.export import write_asset
 from .meshing.views import pixel_blur, with_pixel_blur
 from .method.optimizer import Distillation
+from .out_of_memory import free_caches, relief, retrying
 from .previews import write_preview, write_views
-from .protocol import CheckpointWritten, Event, JobSpec, Paused, Phase, PreviewReady, Progress, Regions, Result
+from .protocol import CheckpointWritten, Event, JobSpec, Notice, Paused, Phase, PreviewReady, Progress, Regions, Result
 
 Emit = Callable[[Event], None]
 
@@ -80,14 +83,17 @@ class _Run:
         self.folder, self.config, self.spec, self.emit, self.control = folder, config, spec, emit, control
         self.paused_seconds = 0.0
         self._region = -1  # the one drawn last
+        self._beginning: tuple[dict[str, torch.Tensor], Any] | None = None  # what a new run falls back to before its first checkpoint
 
     def prepare(self) -> None:
         """Loads the prior, makes the Gaussians, and takes up the last checkpoint."""
         self.control.has_unsaved = False
         self._phase("prior")
         device = pick_device(self.config.run.device)
-        self.prior = load_prior(self.config.prior, device, seed=self.config.run.seed, progress=self._tell_of_prior)
+        self.prior = retrying(lambda: self._load_prior(device), lambda: self._use_less(self.config.prior.memory, device))
         self.config = settle(self.config, self.prior)
+        if self.prior.memory:  # what `auto` chose is kept, so that a resumed run goes on alike
+            self.config = settings.changed(self.config, {"prior.memory": self.prior.memory})
         self.folder.write_config(settings.to_dict(self.config))
         atomic_write_json(self.folder.path / "made_by.json", self.made_by())
         self._phase("prepare")
@@ -95,13 +101,24 @@ class _Run:
         # While a long run goes on, an update of Blender's extension may replace the source of what comes later, or its removal take it.
         rasterize.load(rasterize.choose_implementation(device, self.config.run.rasterizer).name)
         meshing.load()
+        self._take_up(device)
+
+    def _load_prior(self, device: torch.device) -> DiffusionPrior:
+        return load_prior(self.config.prior, device, seed=self.config.run.seed, progress=self._tell_of_prior)
+
+    def _take_up(self, device: torch.device) -> None:
+        """Gaussians and method as the last checkpoint has them, or as the run begins."""
         checkpoint = self.folder.latest_checkpoint()
-        state = None if checkpoint is None else unflatten(checkpoint.tensors, checkpoint.state)
+        saved = copy.deepcopy(self._beginning) if checkpoint is None else (checkpoint.tensors, checkpoint.state)
+        state = None if saved is None else unflatten(*saved)
         self.model = self._first_gaussians(device) if state is None else self._gaussians(state["model"], device)
         self.distillation = Distillation(self.config, self.prior, self.model, self.spec.prompt, self.spec.negative_prompt)
-        if state is not None:
+        if state is None:
+            self._beginning = flatten(self.distillation.state_dict())
+        else:
             self.distillation.load_state_dict(state)
         self.folder.truncate_trace(self.distillation.iteration)
+        self.control.has_unsaved = False
 
     def _tell_of_prior(self, message: str) -> None:
         self.control.raise_if_cancelled()
@@ -126,6 +143,9 @@ class _Run:
     def optimise(self) -> None:
         """Figure 2, until the iterations are done or somebody says stop."""
         self._phase("optimise")
+        retrying(self._optimise, self._step_down)
+
+    def _optimise(self) -> None:
         total, every = self.config.optimizer.iterations, self.config.run
         clock, last_told, line = _Clock(), 0.0, None
         while self.distillation.iteration < total and not self.control.should_stop:
@@ -151,6 +171,25 @@ class _Run:
         write_views(
             self.folder, self.seen_gaussians(), grid, self.distillation.fov, range(len(grid)), check=self.control.raise_if_cancelled
         )
+
+    def _step_down(self) -> None:
+        """After memory ran out: back to the last checkpoint, with settings that need less."""
+        device, reached = self.model.device, self.distillation.iteration
+        weights = self.distillation.regions.weights.copy()  # as the user wants them now
+        del self.model, self.distillation
+        self._use_less(self.prior.memory, device)
+        self.prior.use_memory(self.config.prior.memory)
+        self._take_up(device)
+        for region, factor in enumerate(weights):
+            self.distillation.regions.set_weight(region, factor)
+        message = f"Memory ran out at step {reached}. The run goes on from step {self.distillation.iteration} with less of it, more slowly."
+        self.emit(Notice(code="memory", message=message, remedy="Other programs may be closed; fewer views or smaller pictures need less."))
+
+    def _use_less(self, mode: str, device: torch.device) -> None:
+        """The next settings that need less memory, kept in the job folder. Raises `ResourceError` where there are none."""
+        self.config = settings.changed(self.config, relief(self.config, mode, device))
+        self.folder.write_config(settings.to_dict(self.config))
+        free_caches()
 
     def make_asset(self) -> dict[str, int]:
         """The textured mesh and the splats of the Gaussians as they are; returns counts for the result."""
@@ -239,6 +278,8 @@ class _Run:
             for region, factor in weights.items():
                 self.distillation.regions.set_weight(region, factor)
             self.emit(self._regions())
+        for message in self.prior.take_warnings():
+            self.emit(Notice(message=message))
         self._show_what_was_asked()
 
     def _show_what_was_asked(self) -> None:
@@ -318,20 +359,35 @@ def pick_device(name: str) -> torch.device:
 
 
 def settle(config: GenerationConfig, prior: DiffusionPrior) -> GenerationConfig:
-    """The settings with everything that was left to the prior's recommendation filled in."""
+    """The settings with everything that was left to the prior's recommendation, or to the rule's, filled in."""
     recommended = prior.recommended
+    rule = rule_class(config.guidance.rule)
     guidance = replace(
         config.guidance,
-        scale=recommended.guidance_scale if config.guidance.scale is None else config.guidance.scale,
-        weighting=recommended.weighting if config.guidance.weighting == "auto" else config.guidance.weighting,
+        scale=settled_scale(config.guidance, recommended.guidance_scale),
+        weighting=rule.settled_weighting(config.guidance, recommended.weighting),
+        perp_neg=rule.settled_perp_neg(config.guidance),
         clamp=recommended.clamp if config.guidance.clamp is None else config.guidance.clamp,
+        view_prompts=config.guidance.view_prompts and recommended.view_words,
     )
     grid = replace(
         config.grid,
         fov=recommended.fov if config.grid.fov is None else config.grid.fov,
         distance_edges=config.grid.distance_edges or tuple(recommended.distance),
+        cameras="orbit" if prior.views_per_prediction > 1 else config.grid.cameras,  # it knows no other views together
     )
-    available = recommended.resolutions
-    steps = tuple((p, pixels) for p, pixels in config.optimizer.resolution_steps if pixels in available) or ((0.0, available[-1]),)
+    steps = tuple((p, pixels) for p, pixels in config.optimizer.resolution_steps if recommended.serves(pixels))
+    steps = steps or ((0.0, recommended.resolutions[-1]),)
     steps = ((0.0, steps[0][1]), *steps[1:])  # those before it may not be available
     return replace(config, guidance=guidance, grid=grid, optimizer=replace(config.optimizer, resolution_steps=steps))
+
+
+def settled_scale(guidance: GuidanceConfig, recommended: float) -> float | None:
+    """The guidance scale as a number, or None where it changes over the run, so that `nominal_scale` holds."""
+    if guidance.scale is not None:
+        return guidance.scale
+    if guidance.nominal_scale is None:
+        return recommended
+    if isinstance(guidance.nominal_scale, tuple):
+        return None
+    return max(share_of_nominal(guidance.nominal_scale, recommended), guidance.least_scale)

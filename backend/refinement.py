@@ -9,7 +9,7 @@ import dataclasses
 from collections.abc import Sequence
 
 from . import settings
-from .config import GenerationConfig
+from .config import GenerationConfig, value_at
 from .errors import JobError
 from .job import JobFolder
 from .protocol import JobSpec
@@ -32,8 +32,8 @@ def refine(
     """What to ask for, and how to do it, for a run that improves the result of a finished one; make its folder with `JobFolder.create`.
 
     It keeps the prompt, the seed and the settings of the finished run, but for what a beginning needs: high noise, growing Gaussians, the
-    pressure against fog, a round over all regions, a small picture at first. The finished run's folder stays as it is; it must stay where
-    it is until the new run has written its first checkpoint.
+    pressure against fog, a round over all regions, a small picture at first, cameras that heed no region. The finished run's folder stays
+    as it is; it must stay where it is until the new run has written its first checkpoint.
 
     Args:
         job: the finished run.
@@ -53,8 +53,14 @@ def refine(
     config.gaussians.initial = str(job.splats_path)
     config.region_sampling.weights = tuple((region, float(factor)) for region in dict.fromkeys(regions))
     config.region_sampling.warmup_passes = 0
-    config.timestep_sampling.start, config.timestep_sampling.end = START, END
-    config.timestep_sampling.clip_low = min(config.timestep_sampling.clip_low, END)
+    _hold_schedules(config)
+    timesteps = config.timestep_sampling
+    timesteps.start, timesteps.end = START, END
+    uniform = timesteps.mode == "uniform" or not timesteps.enabled
+    timesteps.clip_low = END if uniform else min(value_at(timesteps.clip_low, 1), END)
+    timesteps.clip_high = START if uniform else max(value_at(timesteps.clip_high, 1), START)
+    if config.grid.cameras == "uniform":
+        config.grid.cameras = "region"  # where the cameras do not keep to a region, no region can be worked on more than others
     config.densification.enabled = False
     optimizer = config.optimizer
     optimizer.iterations = iterations
@@ -65,3 +71,12 @@ def refine(
     config = settings.from_dict(settings.to_dict(config))  # checked
     spec = dataclasses.replace(job.spec, initial=config.gaussians.initial, outputs=(), overwrite=False, refines=str(job.path))
     return spec, config
+
+
+def _hold_schedules(config: GenerationConfig) -> None:
+    """Every setting that changes over a run stays where the finished run left it."""
+    for setting in settings.catalogue().values():
+        section = getattr(config, setting.section)
+        value = getattr(section, setting.name)
+        if settings.is_schedule(setting.type) and value is not None:
+            setattr(section, setting.name, value_at(value, 1))

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from . import environment, preflight, settings
-from .config import GenerationConfig
+from .config import NO_SMALL_VAE, GenerationConfig
 from .embedded import vocabulary
 from .errors import InputError, JobError, PriorError
 from .job import JobFolder
@@ -29,7 +29,7 @@ SHAPE_FILES: tuple[str, ...] = (".obj", ".ply", ".glb", ".stl", ".xyz")
 
 _HUB_ID = re.compile(r"[\w.-]+/[\w.-]+")
 
-_MAY_NAME_FILES = {"prior.name": BUILTIN_PRIORS, "gaussians.initial": BUILTIN_SHAPES}
+_MAY_NAME_FILES = {"prior.name": BUILTIN_PRIORS, "prior.small_vae": (NO_SMALL_VAE,), "gaussians.initial": BUILTIN_SHAPES}
 """Settings that name a file or folder, and the values of theirs that never do."""
 
 
@@ -110,6 +110,7 @@ def check_request(spec: JobSpec, config: GenerationConfig, folder: Path) -> None
         _check_words(spec)
     else:
         _check_prior(config.prior.name)
+    _check_small_vae(config.prior.small_vae)
     _check_shape(config.gaussians.initial)
     _check_room(folder, spec.quality, config.prior.name)
 
@@ -171,6 +172,14 @@ def _check_prior(name: str) -> None:
         raise PriorError(
             f"{path} is no .safetensors file.",
             remedy="Other formats can carry programs and are not opened; convert it, or choose another model.",
+        )
+
+
+def _check_small_vae(name: str) -> None:
+    if name != NO_SMALL_VAE and not Path(name).expanduser().is_dir() and not _HUB_ID.fullmatch(name):
+        raise PriorError(
+            f"There is no small image encoder {name}.",
+            remedy="Name the folder of a diffusers AutoencoderTiny in prior.small_vae, or none.",
         )
 
 

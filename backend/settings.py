@@ -7,6 +7,7 @@ where it enters, so that an error names its origin. Standard library only.
 
 from __future__ import annotations
 
+import contextlib
 import difflib
 import math
 import re
@@ -20,7 +21,7 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
-from .config import GenerationConfig
+from .config import GenerationConfig, Schedule, value_at
 from .errors import ConfigError
 
 PRESETS = Path(__file__).parent / "presets"
@@ -28,8 +29,8 @@ PRESETS = Path(__file__).parent / "presets"
 COMPONENTS = {"region-sampling": "region_sampling", "timestep-sampling": "timestep_sampling", "gradient-fusion": "gradient_fusion"}
 """What `without` switches off: the paper's A, B and C, in this order, and the section that holds each."""
 
-NOT_SETTINGS = ("description", "made_by")
-"""Top-level keys that accompany settings: a preset's description, and what a run notes in its `config.json`."""
+NOT_SETTINGS = ("description", "source", "approximates", "published_iterations", "made_by")
+"""Top-level keys that accompany settings: what a preset says of itself (`MethodInformation`), and what a run notes in its `config.json`."""
 
 
 def resolve(
@@ -75,7 +76,34 @@ def resolve(
 
 def presets(kind: str) -> dict[str, str]:
     """{name: description} of the presets of a kind, "quality" or "method"."""
-    return {path.stem: _read_toml(path).get("description", "") for path in sorted(_folder(kind).glob("*.toml"))}
+    return {path.stem: _read_toml(path).get("description", "") for path in sorted(_folder(kind).glob("*.toml"), key=lambda path: path.stem)}
+
+
+@dataclass(frozen=True)
+class MethodInformation:
+    """What a method preset says of itself.
+
+    Attributes:
+        name: what `--method` takes.
+        description: one line for a menu.
+        source: authors, year, title.
+        approximates: what differs from the source, in a sentence or two; empty where nothing does.
+        published_iterations: the length of the source's own runs, from which shares of a run were taken; None where it says none.
+    """
+
+    name: str
+    description: str
+    source: str
+    approximates: str
+    published_iterations: int | None
+
+
+def method_information(name: str) -> MethodInformation:
+    """What the method preset of this name says of itself. Raises `ConfigError` for one that does not exist."""
+    preset = _preset("method", name)
+    return MethodInformation(
+        name, preset["description"], preset["source"], preset.get("approximates", ""), preset.get("published_iterations")
+    )
 
 
 def to_dict(config: GenerationConfig) -> dict[str, dict[str, Any]]:
@@ -291,7 +319,12 @@ def _checked(setting: Setting, value: Any, origin: str) -> Any:
             f"{_in(origin)}{setting.path} cannot be {value!r}.",
             remedy=f"Did you mean {near[0]}?" if near else f"Choose one of: {', '.join(setting.choices)}.",
         )
-    for number in _numbers(value):
+    if is_schedule(setting.type) and isinstance(value, tuple):
+        _check_points(value, setting, origin)
+        value, values = _simplest(value), [point[1] for point in value]
+    else:
+        values = list(_numbers(value))
+    for number in values:
         problem = ""
         if math.isnan(number):
             problem = "a number"
@@ -306,14 +339,36 @@ def _checked(setting: Setting, value: Any, origin: str) -> Any:
     return value
 
 
+def is_schedule(kind: Any) -> bool:
+    """Whether a setting's type is `config.Schedule`, `| None` or not."""
+    return set(typing.get_args(Schedule)) <= set(typing.get_args(kind))
+
+
+def _check_points(points: tuple[tuple[float, float], ...], setting: Setting, origin: str) -> None:
+    progress = [point[0] for point in points]
+    if not points or any(not 0 <= p <= 1 for p in progress) or progress != sorted(progress):
+        raise ConfigError(
+            f"{_in(origin)}{setting.path} must be a number or points whose progress ascends within 0 and 1, not {plain(points)}.",
+            remedy="For example [[0, 2], [1, 8]]: from 2 at the first iteration to 8 at the last.",
+        )
+
+
+def _simplest(points: tuple[tuple[float, float], ...]) -> Schedule:
+    """The number, where the points are all of one value."""
+    return points[0][1] if len({point[1] for point in points}) == 1 else points
+
+
 def _coerced(kind: Any, value: Any) -> Any:
     """`value` as `kind`: a type of `config.py`'s fields. TypeError where it is something else."""
     origin, arguments = typing.get_origin(kind), typing.get_args(kind)
-    if origin in (types.UnionType, typing.Union):  # X | None, spelt "auto" or "none" where there is no null
-        if value is None or value in ("auto", "none"):
+    if origin in (types.UnionType, typing.Union):
+        if type(None) in arguments and (value is None or value in ("auto", "none")):  # where there is no null, it is spelt so
             return None
-        (inner,) = (argument for argument in arguments if argument is not type(None))
-        return _coerced(inner, value)
+        others = [argument for argument in arguments if argument is not type(None)]
+        for argument in others[:-1]:
+            with contextlib.suppress(TypeError):
+                return _coerced(argument, value)
+        return _coerced(others[-1], value)
     if origin is tuple:
         if isinstance(value, str) or not isinstance(value, Sequence):
             raise TypeError
@@ -336,6 +391,9 @@ def _coerced(kind: Any, value: Any) -> Any:
 def _expected(kind: Any) -> str:
     """A type in words."""
     origin, arguments = typing.get_origin(kind), typing.get_args(kind)
+    if is_schedule(kind):
+        words = "a number or a list of [progress, value]"
+        return f'{words} or "auto"' if type(None) in arguments else words
     if origin in (types.UnionType, typing.Union):
         (inner,) = (argument for argument in arguments if argument is not type(None))
         return f'{_expected(inner)} or "auto"'
@@ -380,10 +438,22 @@ def check(config: GenerationConfig) -> None:
     regions = grid.azimuth_bins * (len(grid.elevation_edges) - 1) * max(1, len(grid.distance_edges) - 1)
     check_region_weights(config.region_sampling.weights, regions)
     t = config.timestep_sampling
-    _in_order("timestep_sampling.clip_low", t.clip_low, "timestep_sampling.clip_high", t.clip_high, strict=True)
-    _in_order("timestep_sampling.end", t.end, "timestep_sampling.start", t.start, strict=True)
-    _in_order("timestep_sampling.clip_low", t.clip_low, "timestep_sampling.end", t.end)
-    _in_order("timestep_sampling.start", t.start, "timestep_sampling.clip_high", t.clip_high)
+    lowest, highest = _extremes(t.clip_low)[0], _extremes(t.clip_high)[1]
+    for progress in sorted(
+        {point[0] for schedule in (t.clip_low, t.clip_high) if isinstance(schedule, tuple) for point in schedule} | {0.0}
+    ):
+        low, high = value_at(t.clip_low, progress), value_at(t.clip_high, progress)
+        _in_order("timestep_sampling.clip_low", low, "timestep_sampling.clip_high", high, strict=True)
+    if t.mode != "uniform":
+        _in_order("timestep_sampling.end", t.end, "timestep_sampling.start", t.start, strict=True)
+        _in_order("timestep_sampling.clip_low", lowest, "timestep_sampling.end", t.end)
+        _in_order("timestep_sampling.start", t.start, "timestep_sampling.clip_high", highest)
+    if config.gradient_fusion.enabled and grid.cameras == "uniform":
+        raise ConfigError(
+            "gradient_fusion needs the views of a step in one region, and grid.cameras is uniform.",
+            remedy="Set grid.cameras to region, or switch the fusion off with --without gradient-fusion.",
+        )
+    _in_order("guidance.cds_gap", config.guidance.cds_gap[0], "its second number", config.guidance.cds_gap[1])
     d = config.densification
     _in_order("densification.start", d.start, "densification.stop", d.stop)
     g = config.gaussians
@@ -440,6 +510,12 @@ def check_resolution_steps(steps: Sequence[tuple[float, int]]) -> None:
         )
     if any(pixels < 8 for _, pixels in steps):
         raise ConfigError("optimizer.resolution_steps must have at least 8 pixels each.", remedy="For example [[0, 32], [0.5, 64]].")
+
+
+def _extremes(schedule: Schedule) -> tuple[float, float]:
+    """(smallest, largest) value of a schedule."""
+    values = [point[1] for point in schedule] if isinstance(schedule, tuple) else [schedule]
+    return min(values), max(values)
 
 
 def _ascending(path: str, values: Sequence[float], example: str) -> None:

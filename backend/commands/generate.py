@@ -13,8 +13,9 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from .. import request, settings
+from .. import machine, models, request, settings
 from ..config import GenerationConfig
+from ..console import Console
 from ..errors import OutputError, UsageError
 from ..files import atomic_write_json
 from ..job import JobFolder
@@ -47,7 +48,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         '  python3 -m backend generate "a golden teapot" --output teapot.obj --quality high --seed 7\n'
         "  python3 -m backend generate --resume JOB-FOLDER\n"
         "  python3 -m backend generate --refine JOB-FOLDER --regions 3,4,5 --output better.glb\n\n"
-        "Ctrl-C ends a run so that --resume can go on with it. `python3 -m backend words` lists what the built-in image model knows."
+        "methods:\n"
+        f"{_methods()}\n\n"
+        "Ctrl-C ends a run so that --resume can go on with it. `python3 -m backend words` lists what the built-in image model knows,\n"
+        "`python3 -m backend methods` says where the methods come from."
     )
     parser.add_argument("prompt", nargs="?", metavar="PROMPT", help='what to make, in quotes: "a red cat"')
     parser.add_argument(
@@ -70,10 +74,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
     how = parser.add_argument_group("how it is made")
     how.add_argument(
-        "--prior", metavar="MODEL", help="the image model: builtin, a diffusers folder, a .safetensors file or a hub id (builtin)"
+        "--prior",
+        metavar="MODEL",
+        help="the image model: builtin, a diffusers folder, a .safetensors file or a hub id (builtin); `models` lists some",
     )
     how.add_argument("--device", metavar="NAME", help="auto, cpu, cuda, cuda:N or mps (auto)")
-    how.add_argument("--method", metavar="NAME", help="a preset of the method (cograd3d)")
+    how.add_argument("--method", metavar="NAME", help="one of the methods below (cograd3d)")
     how.add_argument("--settings", type=Path, metavar="FILE", help="a TOML file with settings")
     how.add_argument(
         "--set",
@@ -103,6 +109,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     run.add_argument("--yes", action="store_true", help="install what is needed without asking")
 
 
+def _methods() -> str:
+    """A line a method preset."""
+    described = settings.presets("method")
+    return "\n".join(f"  {name:<{max(map(len, described))}}  {description}" for name, description in described.items())
+
+
 def check(args: argparse.Namespace) -> None:
     """Refuse what cannot work. Raises a `CoGradError` of the fitting class."""
     if args.resume is not None:
@@ -125,8 +137,18 @@ def run(args: argparse.Namespace) -> int:
     from ..progress import run_with_progress
 
     folder = _resumed(args) if args.resume is not None else _created(args)
+    if args.resume is None and args.refine is None and not (args.quiet or args.json):
+        _recommend_model(folder, Console())
     mode = "json" if args.json else "quiet" if args.quiet else "auto"
     return run_with_progress(folder, mode, resume=f"python3 -m backend generate --resume {shlex.quote(str(folder.path))}")
+
+
+def _recommend_model(folder: JobFolder, console: Console) -> None:
+    """One line where a GPU could run a larger image model and none was chosen. Choosing the built-in one by name is a choice."""
+    is_chosen = folder.config["prior"]["name"] != "builtin" or "prior.name" in folder.spec.overrides
+    best = None if is_chosen else models.recommend(machine.gpus())
+    if best is not None:
+        console.say(f"With this GPU, {best.title} would know far more than the built-in image model: `python3 -m backend models` says how.")
 
 
 def make_request(args: argparse.Namespace) -> tuple[JobSpec, GenerationConfig]:

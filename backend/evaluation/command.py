@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import argparse
 
-from . import refinement, results
+from . import methods, refinement, results
 
 _REPORTS = {
     "results": (results, "generate a list of prompts and measure them against the true objects of the built-in world"),
     "refinement": (refinement, "generate prompts, refine what looks worst of each, and measure both against the true objects"),
+    "methods": (methods, "make one prompt by every method of the paper's Table 1 and measure them side by side"),
 }
 
 

@@ -91,7 +91,8 @@ class Densifier:
             return None
         count = len(model)
         refines = done % config.every == 0
-        resets = config.reset_every > 0 and done % config.reset_every == 0 and progress < config.stop
+        reset_every = max(1, round(config.reset_every * self.iterations))
+        resets = config.reset_every > 0 and done % reset_every == 0 and progress < config.stop
         if not refines and not resets:
             return None
         if len(self._gradient) != count:

@@ -2,7 +2,8 @@
 
 A blockout is centred on its bounding box and scaled, with its proportions kept, into a ball of radius `FIT_RADIUS`. Formats whose custom is
 Y up with the front towards +Z (.glb, .obj) are turned to Z up with the front towards -Y, as Blender's importers do; .ply, .stl and .xyz are
-taken as they are. Gaussians of an earlier run stay where and as wide as they are.
+taken as they are. Gaussians of an earlier run stay where and as wide as they are. With `gaussians.grow` a part of the points is grown
+around the others.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ from typing import Any
 import numpy as np
 import torch
 from scipy.spatial import cKDTree
+from torch import Tensor
 
 from ..config import GaussiansConfig
 from ..errors import InputError
@@ -24,6 +26,8 @@ MESH_SUFFIXES = (".obj", ".ply", ".glb", ".stl")
 POINT_SUFFIXES = (".ply", ".xyz")
 Y_UP_SUFFIXES = (".obj", ".glb")
 GREY = 0.5
+GROWN_COLOUR = 0.2
+"""Largest amount by which each channel of a grown point is brighter than the point it grew from (GaussianDreamer's 0.2)."""
 
 _Cloud = tuple[np.ndarray, np.ndarray | None]  # points [N, 3] and their colours [N, 3] in display space, if any
 
@@ -41,12 +45,13 @@ def initialize(
     Raises:
         InputError: the file named by `config.initial` cannot be used.
     """
+    given = max(1, round(config.count / (1 + config.grow)))
     if config.initial == "blob":
-        directions = torch.nn.functional.normalize(torch.randn(config.count, 3, generator=generator), dim=-1)
-        means = config.radius * directions * torch.rand(config.count, 1, generator=generator) ** (1 / 3)
+        directions = torch.nn.functional.normalize(torch.randn(given, 3, generator=generator), dim=-1)
+        means = config.radius * directions * torch.rand(given, 1, generator=generator) ** (1 / 3)
         colors = None
     elif config.initial == "sphere":
-        means = config.radius * torch.nn.functional.normalize(torch.randn(config.count, 3, generator=generator), dim=-1)
+        means = config.radius * torch.nn.functional.normalize(torch.randn(given, 3, generator=generator), dim=-1)
         colors = None
     else:
         path = Path(config.initial).expanduser()
@@ -54,13 +59,29 @@ def initialize(
             return _from_splats(path, config, pixel_blur).to(device)
         # numpy samples the surface; its seed comes from our generator.
         rng = np.random.default_rng(int(torch.randint(2**62, (1,), generator=generator)))
-        points, point_colors = sample_file(path, config.count, rng)
+        points, point_colors = sample_file(path, given, rng)
         means = torch.from_numpy(points.astype(np.float32))
         colors = None if point_colors is None else torch.from_numpy(point_colors.astype(np.float32))
     if colors is None:
         colors = GREY + config.colour_noise * torch.randn(len(means), 3, generator=generator)
+    if given < config.count:
+        means, colors = _grown(means, colors, config.count, generator)
     scales = torch.from_numpy(neighbour_distance(means.numpy(), default=config.max_scale))[:, None].repeat(1, 3)
     return GaussianModel.create(means, scales, colors.clamp(0, 1), config).to(device)
+
+
+def _grown(means: Tensor, colors: Tensor, count: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+    """`count` points and colours: those given, and others around them (GaussianDreamer, Yi et al. 2024, section 3.3).
+
+    There points that are uniform in the bounding box are kept where the nearest given one is closer than 0.01. Here each is drawn from
+    the ball around a given one that reaches to its neighbours, which keeps as near to the surface however few points that has.
+    """
+    parents = torch.randint(len(means), (count - len(means),), generator=generator)
+    reach = torch.from_numpy(neighbour_distance(means.numpy(), default=0.0))[parents, None]
+    directions = torch.nn.functional.normalize(torch.randn(len(parents), 3, generator=generator), dim=-1)
+    offsets = reach * directions * torch.rand(len(parents), 1, generator=generator) ** (1 / 3)
+    brighter = GROWN_COLOUR * torch.rand(len(parents), 3, generator=generator)
+    return torch.cat([means, means[parents] + offsets]), torch.cat([colors, colors[parents] + brighter])
 
 
 def neighbour_distance(points: np.ndarray, default: float, neighbours: int = 3) -> np.ndarray:

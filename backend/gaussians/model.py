@@ -135,6 +135,25 @@ class GaussianModel:
         )
         return RenderOutput(renders[..., :3], alphas, renders[..., 3:], meta)
 
+    def render_features(
+        self, features: Tensor, viewmats: Tensor, Ks: Tensor, width: int, height: int, *, implementation: str = "auto"
+    ) -> Tensor:
+        """[C, H, W, 3] sums over the Gaussians' features [N, 3], each weighted by what it contributes to the pixel; 0 where nothing is."""
+        renders, _, _ = rasterization(
+            self.params["means"],
+            self.params["quats"],
+            self.params["scales"].exp(),
+            self.params["opacities"].sigmoid(),
+            features,
+            viewmats,
+            Ks,
+            width,
+            height,
+            render_mode="RGB",
+            implementation=implementation,
+        )
+        return renders
+
     @torch.no_grad()
     def clamp_(self) -> None:
         """Bring the standard deviations back into `scale_range` and the centres into the ball, in place."""

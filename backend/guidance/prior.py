@@ -14,20 +14,25 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
+NOMINAL_SCALE = 100.0
+"""What latent models of the Stable Diffusion class are driven with by the methods that DreamFusion began."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class PriorDefaults:
     """How a prior likes to be used; every value can be overridden by a setting.
 
     Attributes:
-        guidance_scale: s in e_u + s (e_c - e_u); 1 means the prompt alone.
-        weighting: w(t): "sds" = 1 - abar, "x0" = sqrt((1 - abar) / abar), "uniform" = 1.
+        guidance_scale: s in e_u + s (e_c - e_u); 1 means the prompt alone. `NOMINAL_SCALE` is what published methods' scales are meant for.
+        weighting: w(t): "sds" = 1 - abar, "x0" = sqrt((1 - abar) / abar), "uniform" = 1, "flow" = 1 + x0.
         clamp: elementwise bound on the gradient, 0 for none.
         t_low, t_high: range of timesteps, as fractions of T.
         fov: vertical field of view in degrees.
         distance: (nearest, farthest) camera distance; the asset fits the unit ball.
         resolutions: render sizes in pixels the prior is made for, ascending.
+        resolution_multiple: multiples of it, from half the largest of these up to that, serve as well; 0: none do.
         backdrops: (grey level, standard deviation) of the plain backgrounds it is used to, one of which is drawn for each view.
+        view_words: whether words for where the camera stands help it; not one that is told the cameras themselves.
     """
 
     guidance_scale: float
@@ -39,6 +44,15 @@ class PriorDefaults:
     distance: tuple[float, float] = (3.1, 3.5)
     resolutions: tuple[int, ...]
     backdrops: tuple[tuple[float, float], ...] = ((0.6, 0.25),)
+    view_words: bool = True
+    resolution_multiple: int = 0
+
+    def serves(self, pixels: int) -> bool:
+        """Whether pictures of this size may be shown to the prior as they are."""
+        if pixels in self.resolutions:
+            return True
+        largest = self.resolutions[-1]
+        return self.resolution_multiple > 0 and pixels % self.resolution_multiple == 0 and largest / 2 <= pixels <= largest
 
 
 @dataclass(frozen=True)
@@ -70,6 +84,19 @@ class Conditioning:
             {name: torch.cat([part.tensors[name] for part in parts]) for name in names},
         )
 
+    @staticmethod
+    def blend(first: Conditioning, second: Conditioning, share: Tensor) -> Conditioning:
+        """Row by row `share` [B] of the first and the rest of the second, linear in every tensor.
+
+        A row takes the prompt of the one with the larger share; where a prior reads the texts that is all that a blend is.
+        """
+        prompts = tuple(a if s >= 0.5 else b for a, b, s in zip(first.prompts, second.prompts, share.tolist(), strict=True))
+        tensors = {}
+        for name, one in first.tensors.items():
+            weights = share.to(one.device, torch.float32).view(-1, *[1] * (one.ndim - 1))
+            tensors[name] = torch.lerp(second.tensors[name].float(), one.float(), weights).to(one.dtype)
+        return Conditioning(prompts, tensors)
+
 
 class DiffusionPrior(ABC):
     """A frozen text-to-image diffusion model.
@@ -80,6 +107,9 @@ class DiffusionPrior(ABC):
         recommended: how it likes to be used.
         alphas_cumprod: [T] float32, abar_t.
         device: where z lives.
+        views_per_prediction: views that are predicted together, each in the light of the others: rows of a batch come in groups of so many.
+        memory: how much memory it uses, a mode of `guidance.memory`; empty where there are no modes.
+        progress: share of the run that is done, 0..1, told before each step: early ones may be done more cheaply.
     """
 
     name: str
@@ -87,6 +117,9 @@ class DiffusionPrior(ABC):
     recommended: PriorDefaults
     alphas_cumprod: Tensor
     device: torch.device
+    views_per_prediction: int = 1
+    memory: str = ""
+    progress: float = 0.0
 
     @property
     def num_train_timesteps(self) -> int:
@@ -96,6 +129,10 @@ class DiffusionPrior(ABC):
     @abstractmethod
     def encode_prompts(self, prompts: Sequence[str]) -> Conditioning:
         """One row a prompt; the empty prompt is the unconditional one."""
+
+    def place_cameras(self, conditioning: Conditioning, viewmats: Tensor) -> Conditioning:
+        """The rows for cameras [B, 4, 4] (world to camera, `cameras.py`); most priors know no cameras and take them as they are."""
+        return conditioning
 
     @abstractmethod
     def encode_images(self, images: Tensor) -> Tensor:
@@ -108,6 +145,13 @@ class DiffusionPrior(ABC):
     @abstractmethod
     def decode(self, z: Tensor) -> Tensor:
         """z to images [B, 3, H, W] in 0..1, for previews; no gradient."""
+
+    def use_memory(self, mode: str) -> None:  # noqa: B027 - most priors have no modes
+        """Changes `memory`, between two steps; the answers stay the same."""
+
+    def take_warnings(self) -> list[str]:
+        """What the user should know of what happened since the last call, a sentence each."""
+        return []
 
     def state_dict(self) -> dict[str, Tensor]:
         """State that changes while the prior is used (a random generator's, say); checkpointed."""

@@ -11,20 +11,23 @@ from typing import Any
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from ..cameras import Camera, orbit_camera
 from ..config import GenerationConfig, OptimizerConfig
+from ..errors import ConfigError
 from ..gaussians.densify import Densifier
-from ..gaussians.model import GaussianModel
+from ..gaussians.model import GaussianModel, RenderOutput
 from ..guidance.prior import DiffusionPrior
 from ..guidance.prompts import ViewPrompts
-from ..guidance.rules import make_rule
+from ..guidance.rules import Moment, make_rule
 from ..settings import check_region_weights
 from .gradient_fusion import GradientFusion
 from .region_sampling import RegionSampler
+from .surface_terms import surface_terms
 from .timestep_sampling import TimestepSampler
-from .view_grid import ViewGrid
+from .view_grid import ViewGrid, orbit
 
 BACKDROP_TINT = 0.02
 """Standard deviation of a background's colour in each channel, on top of its grey level's."""
@@ -32,15 +35,17 @@ BACKDROP_TINT = 0.02
 
 @dataclass(frozen=True)
 class Views:
-    """Cameras sampled inside one region.
+    """The cameras of one step.
 
     Attributes:
+        region: the one that the step is booked under; all cameras are in it, unless `grid.cameras` spreads them.
         azimuths, elevations, distances: [V] degrees and world units.
         viewmats, Ks: [V, 4, 4] and [V, 3, 3] float32 on the model's device.
         resolution: pixels along an edge.
         background: [V, 3] plain colours.
     """
 
+    region: int
     azimuths: np.ndarray
     elevations: np.ndarray
     distances: np.ndarray
@@ -59,7 +64,7 @@ class Distillation:
         model: the Gaussians to optimise; changed in place.
 
     Raises:
-        ConfigError: the settings weigh a region that the grid does not have.
+        ConfigError: the settings weigh a region that the grid does not have, or the cameras are not such as the prior needs.
         ResourceError: the history of gradients could outgrow its memory limit.
     """
 
@@ -67,6 +72,7 @@ class Distillation:
         self, config: GenerationConfig, prior: DiffusionPrior, model: GaussianModel, prompt: str, negative_prompt: str = ""
     ) -> None:
         self.config, self.prior, self.model = config, prior, model
+        check_cameras(config, prior)
         self.iteration = 0
         seeds = np.random.SeedSequence(config.run.seed).spawn(5)
         self.rng = np.random.default_rng(seeds[0])
@@ -83,8 +89,9 @@ class Distillation:
         self.fusion = GradientFusion(self.grid, config.gradient_fusion, prior.num_train_timesteps, model.device)
         numbers = sum(parameter[0].numel() for parameter in model.params.values())
         self.fusion.check_memory(max(len(model), config.densification.max_count if config.densification.enabled else 0) * numbers)
-        self.prompts = ViewPrompts(prior, prompt, negative_prompt, enabled=config.guidance.view_prompts)
-        self.rule = make_rule(prior, config.guidance)
+        guidance = config.guidance
+        self.prompts = ViewPrompts(prior, prompt, negative_prompt, enabled=guidance.view_prompts, blend=guidance.blend_views)
+        self.rule = make_rule(prior, guidance)
         self.optimizers = make_optimizers(model, config.optimizer)
         self.densifier = Densifier(
             config.densification, config.optimizer.iterations, torch.Generator().manual_seed(int(seeds[4].generate_state(1)[0]))
@@ -99,8 +106,8 @@ class Distillation:
         """One iteration; returns its line of `trace.jsonl`."""
         fusing = self.progress >= self.config.gradient_fusion.start and self.regions.warmed_up
         choice = self.regions.draw()  # 3.2, eqs. 6 and 7
-        region = choice.region
-        views = self.sample_views(region)
+        views = self.sample_views(choice.region)
+        region = views.region
         drawn = self.timesteps.sample(region, self.progress)  # 3.3, eq. 8
         main, loss = self.main_gradient(views, drawn.t)  # eqs. 5 and 9
         fused = self.fusion.fuse(region, drawn.t, self.iteration, main, active=fusing)  # 3.4, eq. 10
@@ -131,15 +138,25 @@ class Distillation:
         return line
 
     def sample_views(self, region: int) -> Views:
-        """Cameras spread evenly over the region, each in front of its own plain background."""
+        """Cameras spread evenly over the region (`place_cameras` has the other ways), each in front of its own plain background."""
         count, resolution = self.config.optimizer.views, self.resolution
-        azimuths, elevations, distances = self.grid.sample(region, self.rng, count).T
+        azimuths, elevations, distances = self.place_cameras(region, count).T
         cameras = [orbit_camera(a, e, d, self.fov, resolution) for a, e, d in zip(azimuths, elevations, distances, strict=True)]
         backdrops = np.array(self.prior.recommended.backdrops)
         level, deviation = backdrops[self.rng.integers(len(backdrops), size=count)].T
         colour = self.rng.normal(level, deviation)[:, None] + self.rng.normal(0, BACKDROP_TINT, (count, 3))
         background = torch.from_numpy(colour.clip(0, 1).astype(np.float32)).to(self.model.device)
-        return Views(azimuths, elevations, distances, *stack_cameras(cameras, self.model.device), resolution, background)
+        booked = self.grid.region_of(azimuths[0], elevations[0], distances[0])
+        return Views(booked, azimuths, elevations, distances, *stack_cameras(cameras, self.model.device), resolution, background)
+
+    def place_cameras(self, region: int, count: int) -> np.ndarray:
+        """[count, 3] azimuths, elevations and distances of a step's cameras, as `grid.cameras` says."""
+        if self.config.grid.cameras == "uniform":
+            return self.grid.sample_anywhere(self.rng, count)
+        if self.config.grid.cameras == "orbit":
+            together = self.prior.views_per_prediction if self.prior.views_per_prediction > 1 else count
+            return np.concatenate([orbit(first, together) for first in self.grid.sample(region, self.rng, count // together)])
+        return self.grid.sample(region, self.rng, count)
 
     @property
     def resolution(self) -> int:
@@ -152,15 +169,16 @@ class Distillation:
         rendered = self.model.render(
             views.viewmats, views.Ks, views.resolution, views.resolution, views.background, implementation=self.config.run.rasterizer
         )
-        z = self.prior.encode_images(rendered.rgb.permute(0, 3, 1, 2).to(self.prior.device))
-        guidance = self.rule(
-            z.detach(),
-            torch.full((len(z),), t, device=z.device),
-            self.prompts.positive(views.azimuths.tolist(), views.elevations.tolist()),
-            self.prompts.negative(len(z)),
-            self.noise,
-        )
+        images = rendered.rgb.permute(0, 3, 1, 2).to(self.prior.device)
+        self.prior.progress = self.progress
+        z = self.prior.encode_images(images)
+        words = self.prompts.views(views.azimuths.tolist(), views.elevations.tolist(), views.viewmats, self.rule.perp_neg_at(self.progress))
+        moment = Moment(self.progress, *self.timesteps.bounds(self.progress))
+        guidance = self.rule(z.detach(), torch.full((len(z),), t, device=z.device), words, moment, self.noise)
         objective = (z * guidance.gradient).sum() + self.regulariser(rendered.alpha).to(z.device)
+        objective = objective + self.surface_terms(rendered, views).to(z.device)
+        if guidance.target is not None:
+            objective = objective + guidance.target_weight * pull(images, guidance.target)
         gradients = torch.autograd.grad(objective, list(self.model.params.values()))
         self.densifier.accumulate(rendered.meta)
         return dict(zip(self.model.params, gradients, strict=True)), guidance.loss.mean().item()
@@ -170,6 +188,10 @@ class Distillation:
         settings = self.config.optimizer
         sparsity = settings.sparsity * max(0.0, 1 - self.progress / settings.sparsity_end)
         return (sparsity * alpha + settings.opacity_entropy * alpha * (1 - alpha)).sum() / len(alpha)
+
+    def surface_terms(self, rendered: RenderOutput, views: Views) -> Tensor:
+        """What draws the Gaussians onto a surface; 0 unless the settings ask for it."""
+        return surface_terms(self.model, rendered, views.viewmats, views.Ks, self.config.optimizer, self.config.run.rasterizer)
 
     def descend(self, gradients: dict[str, Tensor]) -> None:
         """One Adam step along the given gradients."""
@@ -212,7 +234,29 @@ class Distillation:
         for name in self._PARTS:
             getattr(self, name).load_state_dict(state[name])
 
-    _PARTS = ("prior", "regions", "timesteps", "fusion", "densifier")
+    _PARTS = ("prior", "rule", "regions", "timesteps", "fusion", "densifier")
+
+
+def check_cameras(config: GenerationConfig, prior: DiffusionPrior) -> None:
+    """Views that a prior predicts together must stand evenly around the asset. Raises `ConfigError` where they would not."""
+    together, views = prior.views_per_prediction, config.optimizer.views
+    if views % together:
+        raise ConfigError(
+            f"This image model predicts {together} views together, which {views} views a step cannot be divided into.",
+            remedy=f"Set optimizer.views to {together} or a multiple of it.",
+        )
+    if together > 1 and config.grid.cameras != "orbit":
+        raise ConfigError(
+            f"This image model predicts {together} views that stand evenly around the asset, not '{config.grid.cameras}' ones.",
+            remedy="Set grid.cameras to orbit.",
+        )
+
+
+def pull(images: Tensor, target: Tensor) -> Tensor:
+    """1/2 |x - target|^2, summed over pixels and averaged over the views [V, 3, H, W]; of the target's size if they differ."""
+    if images.shape[-2:] != target.shape[-2:]:
+        images = F.interpolate(images, target.shape[-2:], mode="bilinear", antialias=True)
+    return 0.5 * (images - target).square().sum() / len(images)
 
 
 def make_optimizers(model: GaussianModel, settings: OptimizerConfig) -> dict[str, torch.optim.Optimizer]:

@@ -1,4 +1,4 @@
-"""Hybrid adaptive timestep sampling (paper, section 3.3, eq. 8).
+"""Hybrid adaptive timestep sampling (paper, section 3.3, eq. 8), and the schedules of other methods.
 
 A global baseline falls through the noise levels as the run proceeds; a local state per region shifts it: a region whose
 loss rises goes back to higher noise, where structure is decided, relative to its neighbours::
@@ -16,10 +16,14 @@ from typing import Any
 
 import numpy as np
 
-from ..config import TimestepConfig
+from ..config import TimestepConfig, value_at
 from ..errors import ConfigError
 from . import sampler_state
 from .view_grid import ViewGrid
+
+DREAMTIME_PLATEAU = (0.5, 0.8)
+DREAMTIME_DEVIATIONS = (0.1, 0.3)
+"""DreamTime's weight of timesteps (Huang et al. 2023, section 4): 1 on the plateau, Gaussian below and above it; shares of T."""
 
 MIN_LOSSES = 3
 """Losses a region needs before eq. 8 moves its state: the second difference takes three."""
@@ -47,8 +51,15 @@ class TimestepDraw:
 class TimestepSampler:
     """Draws the diffusion timestep for a region.
 
-    Modes: `hybrid`, the whole of section 3.3; `annealed`, the global baseline and the jitter alone (t_local stays 0);
-    disabled (the ablation "w/o B"), uniform over the permitted range, t_global and t_mix being its middle.
+    Modes:
+
+    - `hybrid`: the whole of section 3.3;
+    - `annealed`: its global baseline and the jitter alone (t_local stays 0);
+    - `sqrt`: t = start - (start - end) sqrt(progress) and the jitter (HiFA, Zhu and Zhuang 2023, eq. 9);
+    - `dreamtime`: t falls from start to end so that each is stayed with as long as its weight says (DreamTime), and the jitter;
+    - `uniform`, and disabled (the ablation "w/o B"): uniform over the permitted range, t_global and t_mix being its middle.
+
+    The permitted range may itself change over the run.
 
     Args:
         grid: the regions and their neighbours.
@@ -65,6 +76,7 @@ class TimestepSampler:
         self._rng = rng
         self._steps = len(alphas_cumprod)
         self._log_snr = _log_snr(np.asarray(alphas_cumprod, dtype=np.float64))
+        self._dreamtime = _dreamtime_shares(self._log_snr, config.start, config.end) if config.mode == "dreamtime" else None
         self._neighbours = [grid.neighbours(region) for region in range(len(grid))]
         self._neighbour_weights = [_inverse_distance_weights(grid.angles[region, self._neighbours[region]]) for region in range(len(grid))]
         n = len(grid)
@@ -78,28 +90,42 @@ class TimestepSampler:
         """[N] the regions' local states, in timesteps."""
         return self._t_local * self._steps
 
+    def bounds(self, progress: float) -> tuple[int, int]:
+        """The lowest and the highest timestep that is permitted at this progress."""
+        return self._to_timestep(0.0, progress), self._to_timestep(1.0, progress)
+
     def global_timestep(self, progress: float) -> float:
-        """The baseline: linear in log-SNR from `start` at progress 0 to `end` at progress 1, in (fractional) timesteps."""
+        """The baseline from `start` at progress 0 to `end` at progress 1, in (fractional) timesteps.
+
+        `hybrid` and `annealed`: linear in log-SNR; the others as the class says.
+        """
+        c = self.config
         top = self._steps - 1
-        times = np.minimum(np.array([self.config.start, self.config.end]) * self._steps, top)
-        first, last = np.interp(times, np.arange(self._steps), self._log_snr)
+        first, last = np.minimum(np.array([c.start, c.end]) * self._steps, top)
         progress = min(max(progress, 0.0), 1.0)
-        target = first + progress * (last - first)
+        if c.mode == "sqrt":
+            return float(first - (first - last) * math.sqrt(progress))
+        if self._dreamtime is not None:
+            times, shares = self._dreamtime
+            return float(np.interp(progress, shares, times))
+        highest, lowest = np.interp([first, last], np.arange(self._steps), self._log_snr)
+        target = highest + progress * (lowest - highest)
         return float(np.interp(-target, -self._log_snr, np.arange(self._steps)))  # the log-SNR falls with t; interp wants a rising axis
 
     def sample(self, region: int, progress: float) -> TimestepDraw:
         """The timestep for a step in `region` at this progress (0 at the first iteration, 1 at the end)."""
         c = self.config
-        if not c.enabled:
-            middle, half_width = (c.clip_low + c.clip_high) / 2, (c.clip_high - c.clip_low) / 2
-            t = self._to_timestep(self._rng.uniform(middle - half_width, middle + half_width))
-            return TimestepDraw(t, middle * self._steps, 0.0, 0.0, middle * self._steps)
+        low, high = value_at(c.clip_low, progress), value_at(c.clip_high, progress)
+        if not c.enabled or c.mode == "uniform":
+            middle = (low + high) / 2 * self._steps
+            t = self._to_timestep(self._rng.uniform(low, high), progress)
+            return TimestepDraw(t, middle, 0.0, 0.0, middle)
         t_global = self.global_timestep(progress) / self._steps
         local = float(self._t_local[region])
         adjustment = self._adjustment(region) if c.mode == "hybrid" else 0.0
         t_mix = t_global + adjustment
-        t_base = min(max(t_mix, c.clip_low), c.clip_high)
-        t = self._to_timestep(self._rng.uniform(t_base - c.jitter, t_base + c.jitter))
+        t_base = min(max(t_mix, low), high)
+        t = self._to_timestep(self._rng.uniform(t_base - c.jitter, t_base + c.jitter), progress)
         return TimestepDraw(t, t_global * self._steps, local * self._steps, adjustment * self._steps, t_mix * self._steps)
 
     def record(self, region: int, loss_normalised: float) -> None:
@@ -153,9 +179,27 @@ class TimestepSampler:
         combined = own - consensus if c.neighbourhood == "deviation" else own + consensus
         return min(max(c.local_weight * combined, -c.adjustment_cap), c.adjustment_cap)
 
-    def _to_timestep(self, fraction: float) -> int:
-        fraction = min(max(fraction, self.config.clip_low), self.config.clip_high)
+    def _to_timestep(self, fraction: float, progress: float) -> int:
+        """The nearest timestep that is permitted at this progress."""
+        fraction = min(max(fraction, value_at(self.config.clip_low, progress)), value_at(self.config.clip_high, progress))
         return min(round(fraction * self._steps), self._steps - 1)
+
+
+def _dreamtime_shares(log_snr: np.ndarray, start: float, end: float) -> tuple[np.ndarray, np.ndarray]:
+    """(timesteps falling from start to end, share of the run that is over when each is reached).
+
+    The weight of t is W_d W_p: the noise over the signal, times the prior weight of `DREAMTIME_PLATEAU`.
+    """
+    steps = len(log_snr)
+    t = np.arange(steps)
+    low, high = (edge * steps for edge in DREAMTIME_PLATEAU)
+    below, above = (deviation * steps for deviation in DREAMTIME_DEVIATIONS)
+    distance = np.where(t < low, (low - t) / below, np.where(t > high, (t - high) / above, 0.0))
+    weight = np.exp(-0.5 * log_snr) * np.exp(-0.5 * distance**2)
+    first, last = (min(round(edge * steps), steps - 1) for edge in (start, end))
+    times = np.arange(first, last - 1, -1)
+    over = np.concatenate([[0.0], np.cumsum(weight[times[:-1]])])
+    return times.astype(np.float64), over / over[-1]
 
 
 def _log_snr(alphas_cumprod: np.ndarray) -> np.ndarray:

@@ -119,6 +119,13 @@ class ViewGrid:
         elevation = np.clip(elevation, e0, np.nextafter(e1, e0))
         return np.stack([azimuth, elevation, rng.uniform(d0, d1, count)], axis=1)
 
+    def sample_anywhere(self, rng: np.random.Generator, count: int) -> np.ndarray:
+        """[count, 3] azimuths, elevations and distances over the whole grid: directions uniform in area, distances uniform."""
+        low, high = np.sin(np.radians([self.elevation_edges[0], self.elevation_edges[-1]]))
+        elevation = np.clip(np.degrees(np.arcsin(rng.uniform(low, high, count))), self.elevation_edges[0], self.elevation_edges[-1])
+        distance = rng.uniform(self.distance_edges[0], self.distance_edges[-1], count)
+        return np.stack([rng.uniform(-180.0, 180.0, count), elevation, distance], axis=1)
+
     @cached_property
     def angles(self) -> np.ndarray:
         """[N, N] degrees between the directions of the regions' centres; 0 between shells of one direction."""
@@ -161,6 +168,13 @@ class ViewGrid:
                 sets[region].add(other)
                 sets[other].add(region)
         return tuple(_read_only(np.array(sorted(s), dtype=np.int64)) for s in sets)
+
+
+def orbit(first: np.ndarray, count: int) -> np.ndarray:
+    """[count, 3] cameras evenly around the asset, at the elevation and distance of the first (azimuth, elevation, distance)."""
+    cameras = np.tile(first, (count, 1))
+    cameras[:, 0] += np.arange(count) * 360.0 / count
+    return cameras
 
 
 def _interval_of(value: float, edges: tuple[float, ...]) -> int:

@@ -1,5 +1,6 @@
 """A second run that begins with a finished one's result."""
 
+import dataclasses
 import subprocess
 import sys
 from pathlib import Path
@@ -18,6 +19,7 @@ from backend.gaussians.model import GaussianModel
 from backend.job import JobFolder
 from backend.meshing.views import pixel_blur, with_pixel_blur
 from backend.method.optimizer import render_cameras
+from backend.method.view_grid import ViewGrid
 from backend.pipeline import run_job
 from backend.protocol import JobSpec
 from backend.refinement import refine
@@ -71,8 +73,9 @@ def test_what_is_kept_and_what_is_not(job):
     assert spec == JobSpec(prompt="a red cat", quality="draft", initial=str(job.splats_path), refines=str(job.path)), (
         "nothing is overwritten that was not asked for again"
     )
+    guidance = dataclasses.replace(old.guidance, ism_step=0.08)  # a schedule, by default: held where the finished run left it
     assert (config.prior, config.guidance, config.grid, config.surface, config.texture, config.run) == (
-        *(old.prior, old.guidance, old.grid, old.surface, old.texture),
+        *(old.prior, guidance, old.grid, old.surface, old.texture),
         old.run,
     )
     assert config.gaussians.initial == str(job.splats_path)
@@ -92,6 +95,50 @@ def test_it_sees_as_well_as_the_finished_run_did_at_its_end(tmp_path):
     folder = JobFolder.create(tmp_path, JobSpec(prompt="a red cat"), coarse_to_fine)
     folder.splats_path.touch()
     assert refine(folder, [3])[1].optimizer.resolution_steps == ((0.0, 128),)
+
+
+def finished(tmp_path, method, *sets, without=()):
+    """The folder of a run of a method that is said to have a result."""
+    config = settings.resolve("draft", method, sets=sets, without=without)
+    folder = JobFolder.create(tmp_path, JobSpec(prompt="a red cat", method=method), config)
+    folder.splats_path.touch()
+    return folder
+
+
+def test_schedules_stay_where_the_finished_run_left_them(tmp_path):
+    config = refine(finished(tmp_path, "consistent3d", "guidance.perp_neg=[[0, 2], [0.5, 0.5]]"), [3])[1]
+    assert (config.guidance.clamp, config.guidance.nominal_scale, config.guidance.perp_neg) == (8.0, 51.0, 0.5)
+    assert (config.guidance.ism_step, config.guidance.rule) == (0.08, "cds")
+    assert not any(
+        isinstance(getattr(getattr(config, s.section), s.name), tuple) for s in settings.catalogue().values() if is_a_schedule(s)
+    )
+
+
+def is_a_schedule(setting):
+    return settings.is_schedule(setting.type)
+
+
+@pytest.mark.parametrize("method", settings.presets("method"))
+def test_a_refinement_of_any_method_works_on_regions_at_low_noise(method, tmp_path):
+    """Where a method's own noise ends high (HiFA's at 0.30) or is drawn from a range (mode uniform), too."""
+    spec, config = refine(finished(tmp_path, method), [3, 5])
+    t = config.timestep_sampling
+    assert (t.start, t.end) == (0.35, 0.05)
+    assert t.clip_low <= t.end and (t.clip_high == t.start if t.mode == "uniform" else t.clip_high >= t.start)
+    if t.mode == "uniform":
+        assert t.clip_low == t.end
+    assert config.grid.cameras == "region" and config.region_sampling.weights == ((3, 4.0), (5, 4.0))
+    assert config.guidance.rule == settings.resolve("draft", method).guidance.rule
+    assert spec.refines
+
+
+def test_timesteps_switched_off_stay_low_too(tmp_path):
+    t = refine(finished(tmp_path, "cograd3d", without=["timestep-sampling"]), [3])[1].timestep_sampling
+    assert (t.enabled, t.clip_low, t.clip_high) == (False, 0.05, 0.35)
+
+
+def test_orbits_stay_orbits(tmp_path):
+    assert refine(finished(tmp_path, "cograd3d", "grid.cameras=orbit"), [3])[1].grid.cameras == "orbit"
 
 
 def test_no_regions_at_all(job):
@@ -165,3 +212,27 @@ def test_the_module_needs_the_standard_library_only():
     code = "import sys, backend.refinement; print([m for m in sys.modules if m.partition('.')[0] in ('torch', 'numpy', 'bpy')])"
     found = subprocess.run([sys.executable, "-S", "-c", code], cwd=Path(__file__).parents[2], capture_output=True, text=True, check=True)
     assert found.stdout.strip() == "[]"
+
+
+def test_a_run_of_mode_uniform_with_schedules_is_refined(tmp_path):
+    """Carried out: the noise keeps to the low range and the cameras to the regions, though the first run's kept to neither."""
+    sets = [*SMALL, "optimizer.iterations=8", "timestep_sampling.clip_high=[[0, 0.98], [0.5, 0.5]]", "guidance.clamp=[[0, 1], [1, 2]]"]
+    first = JobFolder.create(
+        tmp_path / "first", JobSpec(prompt="a red cat", method="dreamfusion"), settings.resolve("draft", "dreamfusion", sets=sets)
+    )
+    execute(first)
+    again = JobFolder.create(tmp_path / "again", *refine(first, [3], factor=20.0, iterations=12))
+    execute(again)
+    early, late = list(first.read_trace()), list(again.read_trace())
+    assert max(line["t"] for line in early) > 350 >= max(line["t"] for line in late) and min(line["t"] for line in late) >= 50
+    assert sum(line["region"] == 3 for line in late) >= 3
+
+
+def test_the_trace_of_views_from_anywhere_names_the_first_cameras_region(tmp_path):
+    config = settings.resolve("draft", "dreamfusion", sets=[*SMALL, "optimizer.iterations=6", "optimizer.views=3"])
+    folder = JobFolder.create(tmp_path, JobSpec(prompt="a red cat", method="dreamfusion"), config)
+    execute(folder)
+    grid = ViewGrid.from_config(settings.from_dict(folder.config).grid, (3.3, 3.3))
+    trace = list(folder.read_trace())
+    assert [line["region"] for line in trace] == [grid.region_of(line["azimuth"], line["elevation"], line["distance"]) for line in trace]
+    assert len({line["region"] for line in trace}) > 1

@@ -90,6 +90,19 @@ class TestMakeRequest:
         assert request.make_request("x", overrides={"prior.name": "models"})[1].prior.name == str(here / "models")
         assert request.make_request("x", overrides={"prior.name": "owner/model"})[1].prior.name == "owner/model"
 
+    @pytest.mark.parametrize(("given", "kept"), [("small", "{}/small"), ("none", "none"), ("madebyollin/taesd", "madebyollin/taesd")])
+    def test_so_does_the_folder_of_a_small_image_encoder(self, here, given, kept):
+        for name in ("small", "none"):
+            (here / name).mkdir()
+        spec, config = request.make_request("a red cat", overrides={"prior.small_vae": given})
+        assert config.prior.small_vae == kept.format(here)
+        request.check_request(spec, config, here)
+
+    def test_a_small_image_encoder_that_is_not_there_is_refused(self, here):
+        spec, config = request.make_request("a red cat", overrides={"prior.small_vae": "nowhere"})
+        with pytest.raises(PriorError, match="There is no small image encoder nowhere"):
+            request.check_request(spec, config, here)
+
     @pytest.mark.parametrize(
         ("arguments", "words"),
         [

@@ -1,27 +1,26 @@
-"""Score Distillation Sampling (DreamFusion; the paper's eq. 5)."""
+"""Score Distillation Sampling (Poole et al. 2022, "DreamFusion"; the paper's eq. 5)."""
 
 from __future__ import annotations
 
 import torch
 from torch import Tensor
 
-from ..prior import Conditioning
-from . import Guidance, Rule, add_noise, guided_noise
+from ..prompts import ViewConditioning
+from . import Guidance, Moment, Rule, add_noise, draw_noise, guided_noise, mean_square
 
 
 class ScoreDistillation(Rule):
     """g = w(t) (e_hat - eps).
 
     With w = sqrt((1 - abar) / abar) this is z minus the prior's estimate of the clean z: the gradient has z's own
-    units at every t, and the elementwise clamp bounds how far one estimate may pull.
+    units at every t, and the elementwise clamp bounds how far one estimate may pull. With w = 1 + sqrt((1 - abar) / abar)
+    it is the difference of velocities, v_hat - (eps - z), which flow-matching models are distilled with.
     """
 
     @torch.no_grad()
-    def __call__(self, z: Tensor, t: Tensor, positive: Conditioning, negative: Conditioning, generator: torch.Generator) -> Guidance:
-        noise = torch.randn(z.shape, generator=generator, device=z.device, dtype=z.dtype)
+    def __call__(self, z: Tensor, t: Tensor, views: ViewConditioning, moment: Moment, generator: torch.Generator) -> Guidance:
+        noise = draw_noise(z, generator)
         z_t = add_noise(self.prior.alphas_cumprod, z, t, noise)
-        residual = guided_noise(self.prior, z_t, t, positive, negative, self.scale) - noise
-        gradient = self.weight(t) * residual
-        if self.clamp > 0:
-            gradient = gradient.clamp(-self.clamp, self.clamp)
-        return Guidance(gradient / len(z), residual.square().flatten(1).mean(1))
+        residual = guided_noise(self.prior, z_t, t, views, self.scale_at(moment.progress)) - noise
+        gradient = self.clamped(self.weight(t) * residual, moment.progress)
+        return Guidance(gradient / len(z), mean_square(residual))

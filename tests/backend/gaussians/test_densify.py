@@ -135,7 +135,7 @@ def test_gradients_are_averaged_over_visits_and_scaled_to_the_image():
 
 def test_opacity_reset_is_reported():
     model, optimizers = make([SMALL] * 3, [0.5, 0.07, 0.9])
-    agent = densifier(reset_every=7)
+    agent = densifier(reset_every=0.07)
     remap = agent.step(6, model, optimizers)
     assert remap.opacities_reset and remap.rows.tolist() == [0, 1, 2] and remap.factor.tolist() == [1, 1, 1]
     assert model.params["opacities"].sigmoid().tolist() == pytest.approx([0.1, 0.07, 0.1])

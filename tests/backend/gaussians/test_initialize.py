@@ -184,3 +184,37 @@ def test_bad_files_are_refused_by_name(tmp_path, name, content):
 def test_missing_file_is_refused(tmp_path):
     with pytest.raises(InputError, match="no file"):
         begin(initial=str(tmp_path / "gone.obj"))
+
+
+def test_grown_points_lie_around_the_others(tmp_path):
+    """A sphere of 250 points and 750 around them: as many as asked for, none farther from a given one than that is from its neighbours."""
+    model = begin(initial="sphere", count=1000, radius=0.6, grow=3.0, colour_noise=0.0, max_scale=1.0)
+    means = model.params["means"].detach()
+    given, grown = means[:250], means[250:]
+    torch.testing.assert_close(given.norm(dim=1), torch.full((250,), 0.6))
+    assert len(grown) == 750
+    nearest, _ = torch.cdist(grown, given).min(1)
+    assert (nearest <= torch.from_numpy(neighbour_distance(given.numpy(), 0.0)).max() + 1e-6).all()
+    assert 0.01 < (grown.norm(dim=1) - 0.6).abs().mean() < 0.1, "around the surface, not on it"
+
+
+def test_grown_points_are_brighter_by_up_to_a_fifth():
+    """GaussianDreamer's colour perturbation: U(0, 0.2) a channel."""
+    colors = sh_to_rgb(begin(initial="sphere", count=3000, grow=2.0, colour_noise=0.0).params["sh0"].detach()[:, 0])
+    torch.testing.assert_close(colors[:1000], torch.full((1000, 3), 0.5))
+    more = colors[1000:] - 0.5
+    assert more.min() >= -1e-6 and more.max() <= 0.2 + 1e-6
+    assert more.mean().item() == pytest.approx(0.1, abs=0.005) and more.std().item() == pytest.approx(0.2 / 12**0.5, abs=0.003)
+
+
+def test_a_file_grows_too_and_what_does_not_grow_is_as_ever(tmp_path):
+    trimesh.creation.icosphere(radius=2.0).export(tmp_path / "ball.stl")
+    model = begin(initial=str(tmp_path / "ball.stl"), count=400, grow=1.0)
+    radius = model.params["means"].detach().norm(dim=1)
+    assert (radius[:200] - FIT_RADIUS).abs().max() < 0.05 and len(radius) == 400 and radius[200:].std() > radius[:200].std()
+    a, b = begin(3, initial="blob", count=300, grow=0.0), begin(3, initial="blob", count=300)
+    assert all(torch.equal(a.params[name], b.params[name]) for name in a.params)
+
+
+def test_one_point_grows_where_it_is():
+    assert not begin(initial="sphere", count=4, grow=3.0, radius=0.5).params["means"].detach().diff(dim=0).any()

@@ -3,18 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
+import numpy as np
 import pytest
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from backend import settings
-from backend.checkpoint import flatten
+from backend.checkpoint import flatten, unflatten
 from backend.config import GenerationConfig
 from backend.errors import ResourceError
 from backend.gaussians.initialize import initialize
 from backend.guidance.prior import Conditioning, DiffusionPrior, PriorDefaults
-from backend.method.optimizer import Distillation
+from backend.guidance.rules import RULES, Moment
+from backend.method.optimizer import Distillation, pull
+from backend.pipeline import settle
 
 
 class GreyPrior(DiffusionPrior):
@@ -38,14 +43,34 @@ class GreyPrior(DiffusionPrior):
         return z_t / (1 - self.alphas_cumprod[t].view(-1, 1, 1, 1)).sqrt()
 
 
+class LatentPrior(GreyPrior):
+    """Of pictures around grey for the empty prompt, of brighter ones for any other, in "latents" of half their size; notes the prompts."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.asked: list[tuple[str, ...]] = []
+
+    def encode_images(self, images: Tensor) -> Tensor:
+        return F.avg_pool2d(images * 2 - 1, 2)
+
+    def decode(self, z: Tensor) -> Tensor:
+        return F.interpolate(z * 0.5 + 0.5, scale_factor=2)
+
+    def predict_noise(self, z_t: Tensor, t: Tensor, conditioning: Conditioning) -> Tensor:
+        self.asked.append(conditioning.prompts)
+        a = self.alphas_cumprod[t].view(-1, 1, 1, 1)
+        mean = torch.tensor([0.5 if prompt else 0.0 for prompt in conditioning.prompts]).view(-1, 1, 1, 1)
+        return (1 - a).sqrt() * (z_t - a.sqrt() * mean) / (a * 0.3**2 + 1 - a)
+
+
 def config(*sets: str) -> GenerationConfig:
     base = ["gaussians.count=60", "optimizer.iterations=200", "optimizer.views=2", "optimizer.resolution_steps=[]", "gaussians.opacity=0.6"]
     return settings.resolve("draft", sets=[*base, "gaussians.colour_noise=0.4", *sets])
 
 
-def distillation(settled: GenerationConfig) -> Distillation:
+def distillation(settled: GenerationConfig, prior: DiffusionPrior | None = None) -> Distillation:
     model = initialize(settled.gaussians, torch.Generator().manual_seed(0), torch.device("cpu"))
-    return Distillation(settled, GreyPrior(), model, "anything")
+    return Distillation(settled, prior or GreyPrior(), model, "anything")
 
 
 def test_main_gradient_is_that_of_the_squared_distance_to_the_denoised_image() -> None:
@@ -80,6 +105,115 @@ def test_cameras_lie_in_the_region_and_look_at_the_origin() -> None:
         assert torch.allclose(centre[:, :2, 0] / centre[:, 2:, 0], torch.full((8, 2), 12.0), atol=1e-3)
     assert views.background.min() >= 0
     assert views.background.max() <= 1
+
+
+def test_uniform_cameras_are_spread_over_the_grid_and_booked_where_the_first_one_stands() -> None:
+    run = distillation(config("optimizer.views=8", "grid.cameras=uniform", "gradient_fusion.enabled=false"))
+    seen = [run.sample_views(3) for _ in range(40)]
+    regions = [[run.grid.region_of(*angles) for angles in zip(v.azimuths, v.elevations, v.distances, strict=True)] for v in seen]
+    assert [views.region for views in seen] == [first for first, *_ in regions]
+    assert len({region for step in regions for region in step}) > 30
+    assert len(set(regions[0])) > 3, "the views of one step are independent"
+
+
+def test_orbit_cameras_begin_in_the_region_and_go_around() -> None:
+    run = distillation(config("optimizer.views=4", "grid.cameras=orbit"))
+    for region in (0, 7, 35):
+        views = run.sample_views(region)
+        assert views.region == region
+        assert np.diff(views.azimuths) == pytest.approx(90)
+        assert len(set(views.elevations)) == len(set(views.distances)) == 1
+        assert run.grid.region_of(views.azimuths[0], views.elevations[0], views.distances[0]) == region
+
+
+@pytest.mark.parametrize("cameras", ["uniform", "orbit"])
+def test_a_step_is_booked_under_one_region_however_its_cameras_stand(cameras: str) -> None:
+    run = distillation(
+        config(f"grid.cameras={cameras}", f"gradient_fusion.enabled={str(cameras == 'orbit').lower()}", "gradient_fusion.start=0")
+    )
+    for _ in range(6):
+        line = run.step()
+        assert line["region"] == run.grid.region_of(line["azimuth"], line["elevation"], line["distance"])
+        assert np.isfinite(line["loss"])
+
+
+@pytest.mark.parametrize("rule", RULES)
+def test_every_rule_moves_the_gaussians_and_resumes_exactly(rule: str) -> None:
+    settled = config(f"guidance.rule={rule}", "optimizer.views=2", "guidance.scale=3", "grid.cameras=orbit")
+    run = distillation(settled, LatentPrior())
+    before = run.model.params["sh0"].detach().clone()
+    resumed_at_once = distillation(settled, LatentPrior())
+    resumed_at_once.load_state_dict(unflatten(*flatten(run.state_dict())))
+    first = [run.step()["loss"] for _ in range(3)]
+    assert [resumed_at_once.step()["loss"] for _ in range(3)] == first, "before the first step there is nothing to lose"
+    assert np.isfinite(first).all()
+    assert (run.model.params["sh0"] - before).abs().max() > 0.01
+    resumed = distillation(settled, LatentPrior())
+    resumed.load_state_dict(unflatten(*flatten(run.state_dict())))
+    expected = [run.step() for _ in range(3)]
+    assert [resumed.step() for _ in range(3)] == expected
+    for name, parameter in run.model.params.items():
+        assert torch.equal(parameter, resumed.model.params[name]), name
+
+
+@pytest.mark.parametrize("rule", [rule for rule in RULES if rule != "perp_neg"])
+def test_every_rule_leads_to_the_prompts_brighter_picture(rule: str) -> None:
+    """Descending along g_main must lighten what is rendered; vsd has nothing but guidance to tell it so at first, and that does."""
+    run = distillation(
+        config(f"guidance.rule={rule}", "guidance.scale=3", "optimizer.opacity_entropy=0", "optimizer.sparsity=0"), LatentPrior()
+    )
+    gradients, _ = run.main_gradient(replace(run.sample_views(3), background=torch.zeros(2, 3)), 400)
+    assert gradients["sh0"].sum() < 0
+
+
+def test_perp_neg_brings_its_negatives_and_another_rule_takes_them_from_the_setting() -> None:
+    def asked(*sets: str) -> set[str]:
+        prior = LatentPrior()
+        run = distillation(config("guidance.scale=3", "optimizer.views=1", *sets), prior)
+        run.main_gradient(run.sample_views(6), 400)  # straight from behind
+        return {prompt for prompts in prior.asked for prompt in prompts}
+
+    plain = {"", "anything, back view"}
+    opposed = plain | {"anything, front view", "anything, side view"}
+    assert asked() == plain
+    assert asked("guidance.rule=perp_neg") == opposed
+    assert asked("guidance.perp_neg=0.5") == opposed
+    assert asked("guidance.rule=asd", "guidance.perp_neg=[[0.0, 1.0], [1.0, 0.0]]") == opposed
+    assert asked("guidance.rule=perp_neg", "guidance.view_prompts=false") == {"", "anything"}
+
+
+def test_renders_are_drawn_to_a_rules_target_too() -> None:
+    """HiFA: what lambda adds to the gradient is that of lambda / 2 |x - x_hat|^2, averaged over the views."""
+    sets = ("guidance.rule=hifa", "optimizer.opacity_entropy=0", "optimizer.sparsity=0", "optimizer.views=2")
+    runs = [distillation(config(*sets, f"guidance.hifa_image_weight={weight}"), LatentPrior()) for weight in (0.0, 0.1)]
+    views = runs[0].sample_views(3)
+    without, with_target = (run.main_gradient(views, 400)[0]["sh0"] for run in runs)
+    image = runs[0].model.render(views.viewmats, views.Ks, 24, 24, views.background).rgb.permute(0, 3, 1, 2)
+    guidance = distillation(config(*sets), LatentPrior())
+    z = guidance.prior.encode_images(image).detach()
+    words = guidance.prompts.views(views.azimuths.tolist(), views.elevations.tolist(), views.viewmats)
+    target = guidance.rule(z, torch.tensor([400, 400]), words, Moment(0.0, 20, 980), guidance.noise).target
+    assert target is not None
+    pulled = 0.1 * 0.5 * (image - target).square().sum() / 2
+    expected = torch.autograd.grad(pulled, runs[0].model.params["sh0"])[0]
+    assert torch.allclose(with_target - without, expected, atol=1e-5 * expected.abs().max().item() + 1e-6)
+
+
+def test_pull_is_half_the_squared_distance_of_a_view_at_the_targets_size() -> None:
+    images, target = torch.full((2, 3, 8, 8), 0.5), torch.full((2, 3, 8, 8), 0.2)
+    assert pull(images, target).item() == pytest.approx(0.5 * 0.09 * 3 * 64)
+    assert pull(images, target[..., ::2, ::2]).item() == pytest.approx(0.5 * 0.09 * 3 * 16)
+
+
+@pytest.mark.parametrize(
+    ("rule", "weighting", "perp_neg"),
+    [("sds", "x0", 0.0), ("perp_neg", "x0", 1.0), ("cds", "uniform", 0.0), ("ism", "x0", 0.0), ("hifa", "x0", 0.0), ("vsd", "x0", 0.0)],
+)
+def test_a_run_settles_what_belongs_to_its_rule(rule: str, weighting: str, perp_neg: float) -> None:
+    settled = settle(config(f"guidance.rule={rule}"), GreyPrior())
+    assert (settled.guidance.weighting, settled.guidance.perp_neg) == (weighting, perp_neg)
+    chosen = settle(config(f"guidance.rule={rule}", "guidance.weighting=sds", "guidance.perp_neg=0.3"), GreyPrior())
+    assert (chosen.guidance.weighting, chosen.guidance.perp_neg) == ("sds", 0.3)
 
 
 def test_history_holds_the_unfused_gradient_and_the_step_uses_the_fused_one(monkeypatch: pytest.MonkeyPatch) -> None:

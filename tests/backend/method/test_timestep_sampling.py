@@ -262,6 +262,86 @@ def test_disabled_is_uniform_over_the_permitted_range():
     assert np.corrcoef(t, np.arange(4000))[0, 1] == pytest.approx(0, abs=0.07)
 
 
+# The schedules of other methods, and a range that changes
+
+
+def test_sqrt_falls_as_the_root_of_the_progress():
+    sampler = make(mode="sqrt", start=0.9, end=0.1, jitter=0.0)
+    # 900 - 800 sqrt(p): half of the way is gone after a quarter of the run.
+    assert [sampler.sample(0, p).t for p in (0, 0.0625, 0.25, 1)] == [900, 700, 500, 100]
+    assert sampler.sample(0, 0.25).t_global == pytest.approx(500)
+    assert sampler.global_timestep(2.0) == pytest.approx(100)
+
+
+def dreamtime_weight(t):
+    """sqrt((1 - abar) / abar) times a prior that is 1 for t in 500..800, with deviations of 100 below and 300 above."""
+    prior = np.exp(-((t - 500) ** 2) / 2 / 100**2) if t < 500 else np.exp(-((t - 800) ** 2) / 2 / 300**2) if t > 800 else 1.0
+    return np.sqrt((1 - DDPM[t]) / DDPM[t]) * prior
+
+
+def test_dreamtime_stays_with_each_timestep_as_long_as_its_weight_says():
+    sampler = make(mode="dreamtime", start=0.98, end=0.02, jitter=0.0)
+    weights = {t: dreamtime_weight(t) for t in range(21, 981)}
+    total = sum(weights.values())
+    for t in (900, 800, 650, 500, 300):
+        over = sum(weight for other, weight in weights.items() if other > t) / total
+        assert sampler.global_timestep(over) == pytest.approx(t, abs=1e-6)
+    assert sampler.global_timestep(0) == 980
+    assert sampler.global_timestep(1) == 20
+    assert sampler.global_timestep(-1) == 980
+    t = [sampler.global_timestep(p) for p in np.linspace(0, 1, 500)]
+    assert (np.diff(t) < 0).all()
+
+
+@pytest.mark.parametrize("mode", ["annealed", "sqrt", "dreamtime"])
+def test_schedules_jitter_and_take_no_notice_of_losses(mode):
+    sampler = make(mode=mode, start=0.9, end=0.1)
+    for region in range(3):
+        feed(sampler, region, 1, 5, 25, 125)
+    draws = [sampler.sample(1, 0.5) for _ in range(2000)]
+    assert {(draw.t_local, draw.t_neighbourhood) for draw in draws} == {(0, 0)}
+    off = np.array([draw.t for draw in draws]) - sampler.global_timestep(0.5)
+    assert -50.5 <= off.min() < -47
+    assert 47 < off.max() <= 50.5
+
+
+def test_uniform_is_what_disabled_is():
+    uniform, disabled = make(mode="uniform", seed=3), make(enabled=False, seed=3)
+    for region in range(3):
+        feed(uniform, region, 1, 5, 25, 125)
+    assert [uniform.sample(0, p) for p in np.linspace(0, 1, 50)] == [disabled.sample(0, p) for p in np.linspace(0, 1, 50)]
+    np.testing.assert_array_equal(uniform.t_local, 0)
+
+
+def test_the_permitted_range_may_change_over_the_run():
+    """GaussianDreamer: (.02, .98), and from a point of the run on (.02, .55); ScaleDreamer: both ends fall linearly."""
+    jump = make(mode="uniform", clip_high=((0.0, 0.98), (0.4, 0.98), (0.4, 0.55), (1.0, 0.55)))
+    assert jump.bounds(0.39) == (20, 980)
+    assert jump.bounds(0.4) == (20, 550)
+    early, late = ([jump.sample(0, p) for _ in range(2000)] for p in (0.39, 0.4))
+    assert max(draw.t for draw in early) > 960
+    assert 530 < max(draw.t for draw in late) <= 550
+    assert early[0].t_mix == pytest.approx(500)
+    assert late[0].t_mix == pytest.approx(285)
+    falling = make(mode="uniform", clip_low=((0.0, 0.5), (1.0, 0.02)), clip_high=((0.0, 0.98), (1.0, 0.5)))
+    assert [falling.bounds(p) for p in (0, 0.5, 1)] == [(500, 980), (260, 740), (20, 500)]
+    t = [falling.sample(0, 0.5).t for _ in range(2000)]
+    assert 260 <= min(t) < 275
+    assert 725 < max(t) <= 740
+
+
+def test_every_mode_stays_within_the_range_of_the_moment():
+    for mode in ("hybrid", "annealed", "sqrt", "dreamtime", "uniform"):
+        sampler = make(mode=mode, clip_low=((0.0, 0.5), (1.0, 0.3)), clip_high=((0.0, 0.9), (1.0, 0.4)))
+        for progress in np.linspace(0, 1, 40):
+            low, high = sampler.bounds(progress)
+            assert low <= sampler.sample(0, progress).t <= high, mode
+
+
+def test_the_highest_bound_is_the_schedules_last_timestep():
+    assert make(clip_low=0.0, clip_high=1.0).bounds(0.5) == (0, 999)
+
+
 # Resuming
 
 

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from backend.cameras import orbit_position
 from backend.config import GridConfig
 from backend.errors import ConfigError
-from backend.method.view_grid import ViewGrid
+from backend.method.view_grid import ViewGrid, orbit
 
 DEFAULT = ViewGrid(12, (-10.0, 10.0, 30.0, 60.0), (3.1, 3.5))
 
@@ -86,6 +86,44 @@ def test_sampling_is_uniform_in_area():
 def test_sampling_repeats_with_the_seed():
     first, second = (DEFAULT.sample(5, np.random.default_rng(7), 3) for _ in range(2))
     np.testing.assert_array_equal(first, second)
+
+
+@settings(max_examples=60, deadline=None)
+@given(grids(), st.integers(0, 2**32))
+def test_samples_from_anywhere_stay_inside_the_grid(grid, seed):
+    samples = grid.sample_anywhere(np.random.default_rng(seed), 50)
+    assert samples.shape == (50, 3)
+    assert (np.abs(samples[:, 0]) <= 180).all()
+    for axis, edges in ((1, grid.elevation_edges), (2, grid.distance_edges)):
+        assert (samples[:, axis] >= edges[0]).all()
+        assert (samples[:, axis] <= edges[-1]).all()
+
+
+def test_samples_from_anywhere_are_uniform_in_area():
+    # Of -10..60 degrees, elevations below e make up (sin e + sin 10) / (sin 60 + sin 10): half lies below arcsin((sin 60 - sin 10) / 2).
+    samples = DEFAULT.sample_anywhere(np.random.default_rng(1), 40_000)
+    middle = np.degrees(np.arcsin((np.sin(np.radians(60)) - np.sin(np.radians(10))) / 2))
+    assert (samples[:, 1] < middle).mean() == pytest.approx(0.5, abs=0.01)
+    assert samples[:, 1].min() < -9.9
+    assert samples[:, 1].max() > 59.9
+    for low in (-180, -90, 0, 90):
+        assert ((samples[:, 0] >= low) & (samples[:, 0] < low + 90)).mean() == pytest.approx(0.25, abs=0.01)
+    assert samples[:, 2].mean() == pytest.approx(3.3, abs=0.01)
+    assert samples[:, 2].std() == pytest.approx(0.4 / 12**0.5, rel=0.02)
+    shares = np.bincount([DEFAULT.region_of(*sample) for sample in samples], minlength=36) / len(samples)
+    top = np.sin(np.radians([10, 30, 60])) - np.sin(np.radians([-10, 10, 30]))
+    np.testing.assert_allclose(shares.reshape(3, 12), np.repeat(top[:, None] / top.sum() / 12, 12, 1), atol=0.005)
+
+
+def test_samples_from_anywhere_repeat_with_the_seed():
+    first, second = (DEFAULT.sample_anywhere(np.random.default_rng(7), 3) for _ in range(2))
+    np.testing.assert_array_equal(first, second)
+
+
+def test_an_orbit_goes_evenly_around():
+    np.testing.assert_allclose(orbit(np.array([30.0, 20.0, 3.3]), 4), [[a, 20, 3.3] for a in (30, 120, 210, 300)])
+    np.testing.assert_allclose(orbit(np.array([-15.0, 5.0, 3.0]), 3)[:, 0], [-15, 105, 225])
+    np.testing.assert_array_equal(orbit(np.array([30.0, 20.0, 3.3]), 1), [[30, 20, 3.3]])
 
 
 def test_neighbours_share_a_face_and_azimuth_wraps():
