@@ -6,7 +6,6 @@ Nothing here installs, loads or writes anything. Standard library only.
 from __future__ import annotations
 
 import os
-import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -15,6 +14,7 @@ from . import environment, preflight, settings
 from .config import NO_SMALL_VAE, GenerationConfig
 from .embedded import vocabulary
 from .errors import InputError, JobError, PriorError
+from .guidance.kinds import HUB_ID
 from .job import JobFolder
 from .protocol import JobSpec
 
@@ -27,7 +27,6 @@ BUILTIN_SHAPES: tuple[str, ...] = ("blob", "sphere")
 SHAPE_FILES: tuple[str, ...] = (".obj", ".ply", ".glb", ".stl", ".xyz")
 """Files that an initial shape may come from."""
 
-_HUB_ID = re.compile(r"[\w.-]+/[\w.-]+")
 
 _MAY_NAME_FILES = {"prior.name": BUILTIN_PRIORS, "prior.small_vae": (NO_SMALL_VAE,), "gaussians.initial": BUILTIN_SHAPES}
 """Settings that name a file or folder, and the values of theirs that never do."""
@@ -163,7 +162,7 @@ def _check_words(spec: JobSpec) -> None:
 
 def _check_prior(name: str) -> None:
     path = Path(name).expanduser()
-    if not path.exists() and not _HUB_ID.fullmatch(name):
+    if not path.exists() and not HUB_ID.fullmatch(name):
         raise PriorError(
             f"There is no image model {name}.",
             remedy="Name an existing folder or .safetensors file, a hub id such as owner/model, or builtin.",
@@ -176,7 +175,7 @@ def _check_prior(name: str) -> None:
 
 
 def _check_small_vae(name: str) -> None:
-    if name != NO_SMALL_VAE and not Path(name).expanduser().is_dir() and not _HUB_ID.fullmatch(name):
+    if name != NO_SMALL_VAE and not Path(name).expanduser().is_dir() and not HUB_ID.fullmatch(name):
         raise PriorError(
             f"There is no small image encoder {name}.",
             remedy="Name the folder of a diffusers AutoencoderTiny in prior.small_vae, or none.",

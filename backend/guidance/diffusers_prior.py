@@ -14,7 +14,6 @@ comes from, `pipeline_components` and `single_file` make networks of it, and her
 from __future__ import annotations
 
 import dataclasses
-import re
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -26,6 +25,7 @@ from torch import Tensor
 from ..config import NO_SMALL_VAE
 from ..errors import PriorError
 from .hub import hub_folder
+from .kinds import HUB_ID
 from .memory import Networks, choose_mode, compile_network, vae_factor
 from .noise_schedule import FLOW, flow_input, to_noise
 from .pipeline_components import Components, from_folder, quiet_libraries
@@ -33,8 +33,6 @@ from .pipeline_files import EXTRA_FILE, MissingFileError
 from .prior import Conditioning, DiffusionPrior, PriorDefaults
 from .single_file import from_single_file
 from .small_vae import SmallVae, combined_fingerprint, load_small_vae
-
-_HUB_ID = re.compile(r"[\w.-]+/[\w.-]+")
 
 
 class DiffusersPrior(DiffusionPrior):
@@ -220,7 +218,7 @@ def load_diffusers_prior(
         elif path.is_file():
             progress(f"reading the model {path.name}")
             parts = from_single_file(path, arithmetic, device, allow_download)
-        elif _HUB_ID.fullmatch(str(source)) and path.suffix != ".safetensors" and not path.parent.exists():
+        elif HUB_ID.fullmatch(str(source)) and path.suffix != ".safetensors" and not path.parent.exists():
             progress(f"fetching the model {source}" if allow_download else f"reading the model {source}")
             folder = hub_folder(str(source), half=arithmetic != torch.float32, allow_download=allow_download)
             try:

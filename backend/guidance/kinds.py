@@ -6,6 +6,7 @@ plain command line list models too.
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 
 CLIP, CLIP_PROJECTED, T5 = "CLIPTextModel", "CLIPTextModelWithProjection", "T5EncoderModel"
@@ -16,6 +17,8 @@ MULTI_VIEW_UNET = "MultiViewUNetModel"
 CAMERA_NUMBERS = 16
 """What MVDream is told of a camera."""
 
+HUB_ID = re.compile(r"[\w.-]+/[\w.-]+")
+"""The whole of a model's name on the hub."""
 ORIGINAL_PREFIX = "model.diffusion_model."
 """Before the denoiser's tensors in a single file that holds more than the denoiser."""
 VAE_PREFIXES = ("first_stage_model.", "vae.")

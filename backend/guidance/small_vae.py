@@ -7,7 +7,6 @@ It maps between pictures and the same z as the VAE that it was distilled from, a
 from __future__ import annotations
 
 import hashlib
-import re
 from pathlib import Path
 from typing import Any
 
@@ -15,10 +14,9 @@ import torch
 from torch import Tensor
 
 from ..errors import PriorError
+from .kinds import HUB_ID
 from .pipeline_files import DENOISER_WEIGHTS, fingerprint, first_line, read_json, weight_files
 from .recognition import check_weights
-
-_HUB_ID = re.compile(r"[\w.-]+/[\w.-]+")
 
 
 class SmallVae:
@@ -97,7 +95,7 @@ def _find(source: str) -> Path:
     path = Path(source).expanduser()
     if path.is_dir():
         return path
-    if _HUB_ID.fullmatch(source):
+    if HUB_ID.fullmatch(source):
         import huggingface_hub
         from huggingface_hub.errors import LocalEntryNotFoundError
 

@@ -22,7 +22,7 @@ from ..gaussians.model import GaussianModel, RenderOutput
 from ..guidance.prior import DiffusionPrior
 from ..guidance.prompts import ViewPrompts
 from ..guidance.rules import Moment, make_rule
-from ..settings import check_region_weights
+from ..settings_agreement import check_region_weights
 from .gradient_fusion import GradientFusion
 from .region_sampling import RegionSampler
 from .surface_terms import surface_terms

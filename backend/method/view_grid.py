@@ -13,7 +13,7 @@ from functools import cached_property
 
 import numpy as np
 
-from .. import settings
+from .. import settings_agreement
 from ..config import GridConfig
 from ..errors import ConfigError
 
@@ -40,8 +40,8 @@ class ViewGrid:
     def __post_init__(self) -> None:
         if self.azimuth_bins < 3:
             raise ConfigError(f"A view grid needs at least 3 azimuth bins, not {self.azimuth_bins}.", remedy="Raise grid.azimuth_bins.")
-        settings.check_elevation_edges(self.elevation_edges)
-        settings.check_distance_edges(self.distance_edges)
+        settings_agreement.check_elevation_edges(self.elevation_edges)
+        settings_agreement.check_distance_edges(self.distance_edges)
         object.__setattr__(self, "elevation_edges", tuple(float(x) for x in self.elevation_edges))
         object.__setattr__(self, "distance_edges", tuple(float(x) for x in self.distance_edges))
 
