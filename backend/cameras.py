@@ -10,6 +10,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 WORLD_UP = np.array([0.0, 0.0, 1.0])
 ORIGIN = np.zeros(3)
@@ -66,7 +67,22 @@ def intrinsics(fov: float, width: int, height: int) -> np.ndarray:
     return np.array([[focal, 0.0, width / 2], [0.0, focal, height / 2], [0.0, 0.0, 1.0]])
 
 
+def orbit_viewmats(azimuths: ArrayLike, elevations: ArrayLike, distances: ArrayLike) -> np.ndarray:
+    """[..., 4, 4] world-to-camera matrices of cameras at these angles (degrees) and distances, [...] each, that look at the origin, Z up.
+
+    `look_at` in closed form. Straight above or below the image keeps the azimuth's "up", the limit of what is seen on the way there.
+    """
+    a, e, distances = np.broadcast_arrays(np.radians(azimuths), np.radians(elevations), distances)
+    sin_a, cos_a, sin_e, cos_e = np.sin(a), np.cos(a), np.sin(e), np.cos(e)
+    viewmats = np.zeros((*a.shape, 4, 4))
+    viewmats[..., 0, 0], viewmats[..., 0, 1] = cos_a, sin_a
+    viewmats[..., 1, 0], viewmats[..., 1, 1], viewmats[..., 1, 2] = sin_e * sin_a, -sin_e * cos_a, -cos_e
+    viewmats[..., 2, 0], viewmats[..., 2, 1], viewmats[..., 2, 2] = -cos_e * sin_a, cos_e * cos_a, -sin_e
+    viewmats[..., 2, 3], viewmats[..., 3, 3] = distances, 1.0
+    return viewmats
+
+
 def orbit_camera(azimuth: float, elevation: float, distance: float, fov: float, width: int, height: int | None = None) -> Camera:
     """The camera at these angles (degrees) that looks at the origin."""
     height = width if height is None else height
-    return Camera(look_at(orbit_position(azimuth, elevation, distance)), intrinsics(fov, width, height), width, height)
+    return Camera(orbit_viewmats(azimuth, elevation, distance), intrinsics(fov, width, height), width, height)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import json
 import os
 import platform
 import shutil
@@ -33,7 +34,10 @@ def nvidia_gpus() -> list[str]:
     if answer is not None:
         return [line.strip() for line in answer.splitlines() if line.startswith("GPU ")]
     folder = Path("/proc/driver/nvidia/gpus")  # containers may have the driver and not the tool
-    return sorted(f"GPU at {entry.name}" for entry in folder.iterdir()) if folder.is_dir() else []
+    try:
+        return sorted(f"GPU at {entry.name}" for entry in folder.iterdir())
+    except OSError:  # none, or none that could be used
+        return []
 
 
 def gpus() -> list[Gpu]:
@@ -183,3 +187,7 @@ def describe() -> str:
 def format_bytes(count: float) -> str:
     """`383945509` -> `384 MB`; decimal units, as download sizes are given elsewhere."""
     return f"{count / 1e9:.1f} GB" if count >= 1e9 else f"{count / 1e6:.0f} MB"
+
+
+if __name__ == "__main__":  # for programs that cannot wait for a driver: Blender
+    print(json.dumps(nvidia_gpus()))

@@ -14,7 +14,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ..cameras import Camera, orbit_camera
+from ..cameras import Camera, intrinsics, orbit_viewmats
 from ..config import GenerationConfig, OptimizerConfig
 from ..errors import ConfigError
 from ..gaussians.densify import Densifier
@@ -141,13 +141,14 @@ class Distillation:
         """Cameras spread evenly over the region (`place_cameras` has the other ways), each in front of its own plain background."""
         count, resolution = self.config.optimizer.views, self.resolution
         azimuths, elevations, distances = self.place_cameras(region, count).T
-        cameras = [orbit_camera(a, e, d, self.fov, resolution) for a, e, d in zip(azimuths, elevations, distances, strict=True)]
         backdrops = np.array(self.prior.recommended.backdrops)
         level, deviation = backdrops[self.rng.integers(len(backdrops), size=count)].T
         colour = self.rng.normal(level, deviation)[:, None] + self.rng.normal(0, BACKDROP_TINT, (count, 3))
-        background = torch.from_numpy(colour.clip(0, 1).astype(np.float32)).to(self.model.device)
+        background = _float32(colour.clip(0, 1), self.model.device)
         booked = self.grid.region_of(azimuths[0], elevations[0], distances[0])
-        return Views(booked, azimuths, elevations, distances, *stack_cameras(cameras, self.model.device), resolution, background)
+        viewmats = _float32(orbit_viewmats(azimuths, elevations, distances), self.model.device)
+        Ks = _float32(intrinsics(self.fov, resolution, resolution), self.model.device).expand(count, 3, 3)
+        return Views(booked, azimuths, elevations, distances, viewmats, Ks, resolution, background)
 
     def place_cameras(self, region: int, count: int) -> np.ndarray:
         """[count, 3] azimuths, elevations and distances of a step's cameras, as `grid.cameras` says."""
@@ -269,9 +270,12 @@ def make_optimizers(model: GaussianModel, settings: OptimizerConfig) -> dict[str
 
 def stack_cameras(cameras: list[Camera], device: torch.device) -> tuple[Tensor, Tensor]:
     """viewmats [C, 4, 4] and Ks [C, 3, 3], float32."""
-    viewmats = torch.from_numpy(np.stack([camera.viewmat for camera in cameras]).astype(np.float32)).to(device)
-    Ks = torch.from_numpy(np.stack([camera.K for camera in cameras]).astype(np.float32)).to(device)
-    return viewmats, Ks
+    viewmats = np.stack([camera.viewmat for camera in cameras])
+    return _float32(viewmats, device), _float32(np.stack([camera.K for camera in cameras]), device)
+
+
+def _float32(values: np.ndarray, device: torch.device) -> Tensor:
+    return torch.from_numpy(values.astype(np.float32)).to(device)
 
 
 @torch.no_grad()

@@ -89,6 +89,7 @@ class Supervisor:
     def forgive(self) -> None:
         """Forget what failed last, and look anew: the user mended something."""
         self._failure, self._broken = None, False
+        self._cards.stop()
         self._cards = GraphicsCards()
         self.refresh()
 
@@ -261,3 +262,4 @@ class Supervisor:
     def close(self) -> None:
         """Blender is leaving: end an installation, which can be continued; let a removal come to its end."""
         self.cancel()
+        self._cards.stop()

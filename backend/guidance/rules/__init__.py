@@ -176,7 +176,7 @@ def draw_noise(z: Tensor, generator: torch.Generator) -> Tensor:
 def add_noise(alphas_cumprod: Tensor, z: Tensor, t: Tensor, noise: Tensor) -> Tensor:
     """z_t of eqs. 1 and 4 for t [B]."""
     alpha_bar = alphas_cumprod[t].view(-1, 1, 1, 1)
-    return alpha_bar.sqrt() * z + (1 - alpha_bar).sqrt() * noise
+    return (alpha_bar.sqrt() * z).add_((1 - alpha_bar).sqrt() * noise)
 
 
 def predict_together(prior: DiffusionPrior, parts: list[tuple[Tensor, Tensor, Conditioning]]) -> list[Tensor]:

@@ -23,4 +23,4 @@ class ScoreDistillation(Rule):
         z_t = add_noise(self.prior.alphas_cumprod, z, t, noise)
         residual = guided_noise(self.prior, z_t, t, views, self.scale_at(moment.progress)) - noise
         gradient = self.clamped(self.weight(t) * residual, moment.progress)
-        return Guidance(gradient / len(z), mean_square(residual))
+        return Guidance(gradient.div_(len(z)), mean_square(residual))

@@ -2,14 +2,14 @@
 
 import json
 import os
+import shutil
 import signal
 import sys
-import threading
 import time
 from pathlib import Path
 
 import pytest
-from cograd3d.backend import environment
+from cograd3d.backend import environment, machine
 from cograd3d.backend.environment import OWNER_FILE
 from cograd3d.cograd3d_addon.setup import Phase, Supervisor, existing
 from cograd3d.cograd3d_addon.setup import supervision as module
@@ -62,6 +62,15 @@ def wait(supervisor, condition=lambda situation: not situation.phase.is_busy, ti
             seen.append(supervisor.situation)
         time.sleep(0.005)
     return seen
+
+
+def found(supervisor, timeout=30.0):
+    """The graphics cards, once they were looked for."""
+    deadline = time.monotonic() + timeout
+    while supervisor.gpus is None:
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+    return supervisor.gpus
 
 
 def put_environment(root: Path) -> None:
@@ -125,37 +134,51 @@ class TestLooking:
 
 
 class TestPlanning:
-    def test_waits_for_no_graphics_driver_and_looks_at_no_file(self, supervisor, root, monkeypatch):
+    def test_waits_for_no_graphics_driver_and_looks_at_no_file(self, supervisor, root, monkeypatch, tmp_path):
         """It is made while somebody looks at the dialog."""
         put_environment(root)
         (root / "installed.json").unlink()
         monkeypatch.setattr(environment, "_record_holds", lambda record: pytest.fail("thorough"))
-        began = threading.Event()
-        answer = threading.Event()
-
-        def slow() -> list[str]:
-            began.set()
-            answer.wait(10)
-            return ["GPU 0"]
-
-        supervisor._cards = GraphicsCards(slow)
+        answer = tmp_path / "answer"
+        waits = f"""
+import json, pathlib, time
+while not pathlib.Path({str(answer)!r}).exists():
+    time.sleep(0.01)
+print(json.dumps(["GPU 0"]))
+"""
+        supervisor._cards = GraphicsCards(lambda: [sys.executable, "-c", waits])
         supervisor.refresh()
         supervisor.refresh()
-        assert began.wait(5) and supervisor.gpus is None
+        assert supervisor.gpus is None
         assert supervisor.plan(Options()).build == "cpu"
         assert supervisor.plan(Options(allow_cuda=True)).build == "cuda"
-        answer.set()
-        deadline = time.monotonic() + 5
-        while supervisor.gpus is None:
-            assert time.monotonic() < deadline
-            time.sleep(0.01)
-        assert supervisor.gpus == ("GPU 0",) and supervisor.plan(Options()).build == "cuda"
+        answer.touch()
+        assert found(supervisor) == ("GPU 0",) and supervisor.plan(Options()).build == "cuda"
+
+    def test_the_cards_are_those_that_the_backend_finds(self, supervisor):
+        supervisor.refresh()
+        assert found(supervisor) == tuple(machine.nvidia_gpus())
+
+    @pytest.mark.parametrize("command", [["no such program"], [sys.executable, "-c", "print('{')"], [sys.executable, "-c", "print(1)"]])
+    def test_cards_that_cannot_be_looked_for_are_none(self, supervisor, command):
+        supervisor._cards = GraphicsCards(lambda: command)
+        supervisor.refresh()
+        assert found(supervisor) == ()
+
+    def test_nobody_is_left_looking(self, supervisor):
+        supervisor._cards = GraphicsCards(lambda: [sys.executable, "-c", "import time; time.sleep(60)"])
+        supervisor.refresh()
+        pid = supervisor._cards._process._child.pid
+        supervisor.close()
+        assert supervisor._cards._process is None
+        with pytest.raises(OSError):
+            os.kill(pid, 0)
 
     def test_no_graphics_card_is_looked_for_where_nothing_is_to_be_installed(self, supervisor, root, monkeypatch):
         put_environment(root)
         supervisor._cards = GraphicsCards(lambda: pytest.fail("not needed"))
         supervisor.refresh()
-        assert supervisor.situation.is_ready and supervisor._cards._thread is None
+        assert supervisor.situation.is_ready and supervisor.gpus is None
 
 
 class TestInstalling:
@@ -226,6 +249,7 @@ class TestInstalling:
 
     def test_a_log_that_cannot_be_written_is_not_the_pythons_fault(self, supervisor, play, tmp_path):
         play("progress")
+        shutil.rmtree(tmp_path / "data", ignore_errors=True)  # graphics cards may have been looked for
         (tmp_path / "data").write_text("no folder")
         supervisor.install()
         situation = supervisor.situation
