@@ -13,6 +13,11 @@ def resident_bytes() -> int:
         import os
 
         return int(status.read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+    return peak_bytes()
+
+
+def peak_bytes() -> int:
+    """The most resident memory this process has held, in bytes; 0 where that cannot be told."""
     try:
         import resource
     except ImportError:

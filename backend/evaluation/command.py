@@ -5,21 +5,25 @@ from __future__ import annotations
 import argparse
 
 from . import methods, refinement, results
+from .gallery import command as gallery
+from .gallery import single
 
 _REPORTS = {
     "results": (results, "generate a list of prompts and measure them against the true objects of the built-in world"),
     "refinement": (refinement, "generate prompts, refine what looks worst of each, and measure both against the true objects"),
     "methods": (methods, "make one prompt by every method of the paper's Table 1 and measure them side by side"),
+    "gallery": (gallery, "compare methods, ablations or forms on many prompts and seeds, with tables, plots and pages"),
+    "run": (single, "do one run of a gallery, which does so itself for each"),
 }
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Options of every report."""
-    reports = parser.add_subparsers(dest="report", required=True, metavar="REPORT")
+    reports = parser.add_subparsers(dest="evaluation", required=True, metavar="REPORT")
     for name, (module, text) in _REPORTS.items():
         module.add_arguments(reports.add_parser(name, help=text, description=text[0].upper() + text[1:] + "."))
 
 
 def run(args: argparse.Namespace) -> int:
     """Makes the report that was asked for."""
-    return _REPORTS[args.report][0].run(args)
+    return _REPORTS[args.evaluation][0].run(args)

@@ -69,13 +69,13 @@ def measure(prompt: str, config: GenerationConfig, quality: str, folder: Path) -
     seconds = time.monotonic() - started
 
     gaussians = gaussian_renderer(GaussianModel.load_ply(job.splats_path))
-    mesh = _mesh_renderer(job.asset_path)
+    mesh = mesh_renderer(job.asset_path)
     gaussians_score, mesh_score = score(gaussians, description), score(mesh, description)
     cameras = _ring(AGREEMENT_AZIMUTHS, AGREEMENT_ELEVATIONS, AGREEMENT_RESOLUTION)
     (a, a_coverage), (b, b_coverage) = mesh(cameras, 1.0), gaussians(cameras, 1.0)
-    _save(_sheet(description, gaussians, mesh), folder / "sheet.png")
+    save_image(_sheet(description, gaussians, mesh), folder / "sheet.png")
     portrait = orbit_camera(PORTRAIT_AZIMUTH, PORTRAIT_ELEVATION, 0.9 * DISTANCE, FOV, PORTRAIT_RESOLUTION)
-    _save(mesh([portrait], 1.0)[0][0], folder / "portrait.png")
+    save_image(mesh([portrait], 1.0)[0][0], folder / "portrait.png")
     return Row(
         prompt=prompt,
         held_out=(description.object, description.colour) in vocabulary.HELD_OUT,
@@ -103,7 +103,7 @@ def write_overview(portraits: list[Path], columns: int, path: Path) -> None:
     columns = min(columns, len(tiles))
     tiles += [np.full_like(tiles[0], 255)] * (-len(tiles) % columns)
     rows = [np.concatenate(tiles[start : start + columns], axis=1) for start in range(0, len(tiles), columns)]
-    _save(np.concatenate(rows) / 255, path)
+    save_image(np.concatenate(rows) / 255, path)
 
 
 def _ring(azimuths: np.ndarray, elevations: np.ndarray, resolution: int) -> list[Camera]:
@@ -122,7 +122,7 @@ def gaussian_renderer(model: GaussianModel) -> Renderer:
     return render
 
 
-def _mesh_renderer(path: Path) -> Renderer:
+def mesh_renderer(path: Path) -> Renderer:
     """Of the asset as it was written, read back."""
     mesh = read_asset(path)
 
@@ -150,7 +150,7 @@ def _sheet(description: Description, gaussians: Renderer, mesh: Renderer) -> np.
     return np.concatenate([np.concatenate(list(row), axis=1) for row in rows])
 
 
-def _save(image: np.ndarray, path: Path) -> None:
+def save_image(image: np.ndarray, path: Path) -> None:
     """Writes an image [H, W, 3] in 0..1 as PNG."""
     with atomic_path(path) as temporary:
         Image.fromarray((image.clip(0, 1) * 255).round().astype(np.uint8)).save(temporary, format="PNG", optimize=True)

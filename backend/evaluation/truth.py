@@ -12,7 +12,7 @@ from ..embedded import world
 from ..embedded.exact_prior import DISTANCE
 from ..embedded.renderer import FOV
 from ..embedded.vocabulary import Description
-from .metrics import angle_between, janus_rate, nearest_azimuths, psnr, silhouette_iou
+from .metrics import angle_between, janus_rate, nearest_azimuths, psnr, silhouette_iou, ssim, view_change, wrong_views
 
 AZIMUTHS = np.arange(24) * 15.0 + 7.5
 ELEVATIONS = np.tile([5.0, 20.0, 40.0], 8)
@@ -35,17 +35,23 @@ class TruthScore:
         iou: of the silhouettes, mean over the same views.
         janus: share of the views from behind, on a ring of 24, that resemble a frontal true view most.
         azimuth_error: degrees between a ring view's azimuth and that of the true view it resembles most, mean.
+        wrong_views: share of the ring's views that resemble a true view more than 45 degrees away most.
+        view_change: how much neighbouring views of the ring differ, relative to the true object's.
         turn: of `TURNS`, the one about Z by which the result fits the truth best.
         psnr_turned, iou_turned: as `psnr` and `iou`, with the result turned so.
+        ssim_turned: structural similarity, mean over the same views, with the result turned so.
     """
 
     psnr: float
     iou: float
     janus: float
     azimuth_error: float
+    wrong_views: float
+    view_change: float
     turn: float
     psnr_turned: float
     iou_turned: float
+    ssim_turned: float
 
 
 def score(render: Renderer, description: Description) -> TruthScore:
@@ -53,17 +59,22 @@ def score(render: Renderer, description: Description) -> TruthScore:
     images, coverage = _rendered(render, AZIMUTHS, ELEVATIONS)
     ring_elevations = np.full(len(AZIMUTHS), RING_ELEVATION)
     ring, _ = _rendered(render, AZIMUTHS, ring_elevations)
-    resembled = nearest_azimuths(ring, _true(description, AZIMUTHS, ring_elevations)[0], AZIMUTHS)
-    by_turn = {turn: _agreement(images, coverage, *_true(description, AZIMUTHS - turn, ELEVATIONS)) for turn in TURNS.tolist()}
+    true_ring, _ = true_views(description, AZIMUTHS, ring_elevations)
+    resembled = nearest_azimuths(ring, true_ring, AZIMUTHS)
+    by_turn = {turn: _agreement(images, coverage, *true_views(description, AZIMUTHS - turn, ELEVATIONS)) for turn in TURNS.tolist()}
     best = max(by_turn, key=lambda turn: by_turn[turn][0])
+    best_images, _ = true_views(description, AZIMUTHS - best, ELEVATIONS)
     return TruthScore(
         psnr=by_turn[0.0][0],
         iou=by_turn[0.0][1],
         janus=janus_rate(AZIMUTHS, resembled),
         azimuth_error=float(angle_between(resembled, AZIMUTHS).mean()),
+        wrong_views=wrong_views(AZIMUTHS, resembled),
+        view_change=view_change(ring, true_ring),
         turn=best,
         psnr_turned=by_turn[best][0],
         iou_turned=by_turn[best][1],
+        ssim_turned=float(np.mean([ssim(a, b) for a, b in zip(images, best_images, strict=True)])),
     )
 
 
@@ -73,7 +84,8 @@ def _rendered(render: Renderer, azimuths: np.ndarray, elevations: np.ndarray) ->
     return images.clip(0, 1), coverage
 
 
-def _true(description: Description, azimuths: np.ndarray, elevations: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def true_views(description: Description, azimuths: np.ndarray, elevations: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Colours [V, H, W, 3] and coverage [V, H, W] of the true object, before the measures' grey and at their size."""
     distances = np.full(len(azimuths), DISTANCE)
     images, coverage = world.true_views(description, azimuths, elevations, distances, RESOLUTION, (BACKGROUND,) * 3)
     return images.transpose(0, 2, 3, 1), coverage

@@ -101,7 +101,7 @@ def train_classifier(
         for group in optimizer.param_groups:
             group["lr"] = LEARNING_RATE * min(1.0, (step + 1) / 50) * 0.5 * (1 + np.cos(np.pi * share))
         examples = dataset.draw(BATCH)
-        pictures = _soften(examples.images, generator).to(memory_format=torch.channels_last)
+        pictures = soften(examples.images, generator).to(memory_format=torch.channels_last)
         with torch.autocast(dataset.device.type, dtype=arithmetic, enabled=arithmetic == torch.bfloat16):
             logits = {name: values.float() for name, values in model(pictures).items()}
         truth = {name: values.to(dataset.device) for name, values in labels(examples).items()}
@@ -144,7 +144,7 @@ def cached_classifier(
     return model.to(dataset.device).eval()
 
 
-def _soften(images: Tensor, generator: torch.Generator) -> Tensor:
+def soften(images: Tensor, generator: torch.Generator) -> Tensor:
     """Every second batch at half to full sharpness, all with a little noise."""
     if torch.rand((), generator=generator) < 0.5:
         size = int(torch.randint(32, 64, (), generator=generator))

@@ -1,0 +1,187 @@
+"""`evaluate gallery`: variants of the method on the gallery's prompts, measured and written up.
+
+Standard library only at import, so that the command line can show its help before an environment stands.
+"""
+
+from __future__ import annotations
+
+import argparse
+import math
+import shlex
+import time
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from ... import machine
+from . import prompts, variants
+from .records import Record, read_records, write_records
+
+if TYPE_CHECKING:
+    from .runs import Run
+
+RECORDS_FILE = "records.csv"
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Options of `evaluate gallery`."""
+    groups = ", ".join(variants.GROUPS)
+    lists = "; ".join(f"{name}: {text}" for name, text in prompts.SETS.items())
+    parser.add_argument("--methods", nargs="+", default=["all"], metavar="NAME", help=f"what is compared: {groups}, or single names (all)")
+    parser.add_argument("--prompts", nargs="+", default=["gallery"], metavar="NAME", help=f"prompts, or lists of them ({lists})")
+    parser.add_argument("--seeds", type=int, default=3, metavar="N", help="seeds of each prompt (%(default)s)")
+    parser.add_argument("--core-seeds", type=int, metavar="N", help="seeds of the core prompts, if more")
+    parser.add_argument("--prior", default="builtin:exact", metavar="NAME", help="the diffusion model (%(default)s)")
+    parser.add_argument(
+        "--reliability", type=float, default=1.0, metavar="P", help="share of calls in which the exact prior obeys view words (%(default)s)"
+    )
+    parser.add_argument("--quality", default="draft", choices=("draft", "normal", "high"))
+    parser.add_argument("--iterations", type=int, metavar="N", help="those of cograd3d, which set everybody's budget of predictions")
+    parser.add_argument("--set", action="append", default=[], dest="sets", metavar="SECTION.NAME=VALUE", help="a setting of every run")
+    parser.add_argument(
+        "--report", type=Path, required=True, metavar="DIR", help="tables, plots and pages; figures in its records.csv are not made again"
+    )
+    parser.add_argument("--work", type=Path, metavar="DIR", help="where the runs live (DIR/work)")
+    parser.add_argument("--processes", type=int, metavar="N", help="runs at the same time (by the machine)")
+    parser.add_argument("--ray", metavar="ADDRESS", help="run on this Ray cluster; `local` starts one here")
+    parser.add_argument(
+        "--retries", type=int, default=1, metavar="N", help="how often a run that ended badly is taken up again (%(default)s)"
+    )
+    parser.add_argument(
+        "--score",
+        action="append",
+        default=[],
+        dest="scores",
+        metavar="NAME[=MODEL]",
+        help="one of the paper's own scores, too: clip_b32 or clip_l14 (of a CLIP folder or hub id), vqa_score, image_reward",
+    )
+    parser.add_argument("--allow-download", action="store_true", help="fetch models of --score from the hub")
+    parser.add_argument("--answers", nargs="*", type=Path, default=[], metavar="CSV", help="filled-in ranking pages")
+    parser.add_argument("--report-only", action="store_true", help="write up what there is")
+
+
+def run(args: argparse.Namespace) -> int:
+    """Does what is missing, then writes the report. Returns 1 if a run could not be done."""
+    from ...guidance.load import load_prior
+    from ...pipeline import pick_device
+    from .measures import judges
+    from .public_scores import parse_scores
+    from .runs import Terms, finished, plan, prepare
+
+    compared = variants.chosen(args.methods)
+    reference = variants.chosen([variants.FULL])[0]
+    sets = (*([] if args.iterations is None else [f"optimizer.iterations={args.iterations}"]), *args.sets)
+    terms = Terms(args.prior, args.reliability, args.quality, sets)
+    whole = reference.config(terms.quality, terms.assignments)
+    prior = load_prior(whole.prior, pick_device(whole.run.device), seed=0)
+    work = args.work or args.report / "work"
+    args.report.mkdir(parents=True, exist_ok=True)
+    runs = plan(compared, _pairs(args), terms, reference, prior, work)
+    del prior
+    known = read_records(args.report / RECORDS_FILE)
+    known += [record for run in runs if (record := finished(run.folder)) is not None]  # of a gallery that was killed, too
+    wanted = parse_scores(args.scores)
+    done = {(record.key, record.fingerprint) for record in known if has_scores(record, wanted)}
+    missing = [run for run in runs if (run.record.key, run.record.fingerprint) not in done]
+    failed = 0
+    if missing and not args.report_only:
+        judges(wanted, allow_download=args.allow_download, progress=print)  # what cannot be had is known before the work, and fetched once
+        for each in missing:
+            prepare(each)
+        print(f"{len(runs) - len(missing)} of {len(runs)} runs are done; {len(missing)} to go", flush=True)
+        known, failed = _execute(missing, known, args)
+    write_up(runs, known, args)
+    return int(failed > 0)
+
+
+def _pairs(args: argparse.Namespace) -> list[tuple[str, int]]:
+    """(prompt, seed), all prompts with the first seed before any with the second."""
+    core = prompts.prompt_set("core")
+    most = max(args.seeds, args.core_seeds or 0)
+    chosen = prompts.chosen(args.prompts)
+    return [(prompt, seed) for seed in range(most) for prompt in chosen if seed < args.seeds or prompt in core]
+
+
+def _execute(missing: Sequence[Run], known: list[Record], args: argparse.Namespace) -> tuple[list[Record], int]:
+    """Does the runs; returns all records and the number of runs that failed. Records are kept as they come."""
+    from ...execution import Task, make_executor
+    from .runs import finished
+
+    options = tuple(word for score in args.scores for word in ("--score", score))
+    folders = {run.folder.name: run.folder for run in missing}
+    path, failed, began = args.report / RECORDS_FILE, 0, time.monotonic()
+    with make_executor(args.processes, args.ray, shared=args.work or args.report / "work") as executor:
+        executor.notify = print
+        tasks = [
+            Task(name, ("evaluate", "run", str(folder.absolute()), *options), gpus=executor.gpu_share) for name, folder in folders.items()
+        ]
+        for count, outcome in enumerate(executor.run(tasks, retries=args.retries), start=1):
+            record = finished(folders[outcome.key])
+            left = (time.monotonic() - began) / count * (len(tasks) - count) / 60
+            if record is None:
+                failed += 1
+                print(f"{count}/{len(tasks)} {outcome.key} failed: {outcome.message}", flush=True)
+                continue
+            known = [*known, record]
+            write_records(path, known)
+            figures = f"{record.psnr:.1f} dB, Janus {record.janus:.2f}, {outcome.seconds:.0f} s"
+            print(f"{count}/{len(tasks)} {record.variant}, {record.prompt}, seed {record.seed}: {figures}; {left:.0f} min left", flush=True)
+    return known, failed
+
+
+def has_scores(record: Record, wanted: Iterable[str]) -> bool:
+    """Whether a record has all these scores; if not, its job is measured again, not run."""
+    return not any(math.isnan(getattr(record, name)) for name in wanted)
+
+
+def write_up(runs: Sequence[Run], known: Sequence[Record], args: argparse.Namespace) -> None:
+    """The report about those of the runs that are done."""
+    from ...embedded import vocabulary
+    from ...job import slug
+    from .measures import truth_strip
+    from .report import write_report
+    from .runs import STRIP_FILE, job_of
+
+    by_key = {(record.key, record.fingerprint): record for record in known}
+    done = [(run, by_key[run.record.key, run.record.fingerprint]) for run in runs if (run.record.key, run.record.fingerprint) in by_key]
+    if not done:
+        print("No run is done: there is nothing to report.")
+        return
+    strips, traces, truths = {}, {}, {}
+    for run, record in done:
+        key = record.variant, record.prompt, record.seed
+        if (run.folder / STRIP_FILE).exists():
+            strips[key] = run.folder / STRIP_FILE
+            job = job_of(run.folder)
+            if job is not None and job.trace_path.exists():
+                traces[key] = job.trace_path
+    for prompt in dict.fromkeys(record.prompt for _, record in done):
+        truths[prompt] = (args.work or args.report / "work") / f"truth-{slug(prompt)}.png"
+        if not truths[prompt].exists():
+            truths[prompt].parent.mkdir(parents=True, exist_ok=True)
+            truth_strip(vocabulary.parse(prompt), truths[prompt])
+    write_report(
+        args.report,
+        [record for _, record in done],
+        variants=list(dict.fromkeys(run.record.variant for run in runs)),
+        reference=variants.FULL,
+        title="The gallery",
+        command=command_line(args),
+        machine=machine.describe(),
+        strips=strips,
+        truths=truths,
+        traces=traces,
+        answers=args.answers,
+    )
+    print(f"{len(done)} of {len(runs)} runs: {args.report / 'index.html'}")
+
+
+def command_line(args: argparse.Namespace) -> str:
+    """The command that makes this report."""
+    words = ["python3", "-m", "backend", "evaluate", "gallery", "--methods", *args.methods, "--prompts", *args.prompts]
+    words += ["--seeds", str(args.seeds), *(["--core-seeds", str(args.core_seeds)] if args.core_seeds else [])]
+    words += ["--prior", args.prior, "--reliability", f"{args.reliability:g}", "--quality", args.quality]
+    words += [] if args.iterations is None else ["--iterations", str(args.iterations)]
+    words += [word for assignment in args.sets for word in ("--set", assignment)]
+    words += [word for score in args.scores for word in ("--score", score)]
+    return shlex.join([*words, "--report", str(args.report)])

@@ -1,0 +1,241 @@
+"""Means, differences and ranks of the gallery's measures, with intervals that know that runs of one prompt belong together. Numpy only.
+
+Every prompt counts the same, however many seeds it was run with: a mean is that of the prompts' means. Its 95 % interval is a bootstrap's
+(Efron and Tibshirani 1993): prompts are drawn with replacement, seeds within each drawn prompt too, from a seeded generator. Two variants
+are compared on the (prompt, seed) pairs that both have.
+
+With few prompts such an interval is too narrow. On normal data it covered the truth in 95 % of cases with 40 prompts, 93 % with 12, 90 %
+with 8 and 83 % with 4.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import lru_cache
+
+import numpy as np
+
+from ...errors import InputError
+from .records import UNKNOWN, Record
+
+CONFIDENCE = 0.95
+DRAWS = 2000
+"""Resamples of an interval."""
+
+Pairs = Mapping[tuple[str, int], float]
+"""A value for each (prompt, seed)."""
+
+
+@dataclass(frozen=True)
+class Measure:
+    """One of a record's figures and how it is read.
+
+    Attributes:
+        name: the field of `Record`.
+        title, unit: for headings and axes; the unit may be empty.
+        better: "higher", "lower", "one" (nearest to 1) or "" (neither).
+        digits: decimals; None: as many as four significant figures take.
+        meaning: a short sentence for the tables' legend.
+    """
+
+    name: str
+    title: str
+    unit: str = ""
+    better: str = "higher"
+    digits: int | None = None
+    meaning: str = ""
+
+    def cost(self, value: float) -> float:
+        """The value so that lower is better."""
+        return {"higher": -value, "one": abs(value - 1)}.get(self.better, value)
+
+    def compared(self, value: float) -> float:
+        """The value as it enters differences: where 1 is right, the distance from 1."""
+        return abs(value - 1) if self.better == "one" else value
+
+    @property
+    def arrow(self) -> str:
+        """↑, ↓, →1 or nothing."""
+        return {"higher": "↑", "lower": "↓", "one": "→1"}.get(self.better, "")
+
+    @property
+    def heading(self) -> str:
+        """Title, unit and arrow, which stay on one line with the last word."""
+        return "\u00a0".join(part for part in (self.title, f"({self.unit})" if self.unit else "", self.arrow) if part)
+
+
+MEASURES = {
+    measure.name: measure
+    for measure in (
+        Measure("alignment", "Alignment", meaning="image-text score of the renders, mean over angles"),
+        Measure("clip_b32", "CLIP-S B/32"),
+        Measure("clip_b32_std", "CLIP-S B/32 std", better="lower"),
+        Measure("clip_l14", "CLIP-S L/14"),
+        Measure("clip_l14_std", "CLIP-S L/14 std", better="lower"),
+        Measure("vqa_score", "VQAScore"),
+        Measure("image_reward", "ImageReward"),
+        Measure("janus", "JR", better="lower", digits=3, meaning="Janus rate: share of the views from behind that show the front"),
+        Measure("psnr", "PSNR", "dB", digits=2, meaning="against the true object, turned about Z as fits best"),
+        Measure("ssim", "SSIM", digits=3, meaning="likewise"),
+        Measure("iou", "IoU", digits=3, meaning="of the silhouettes, likewise"),
+        Measure("psnr_fixed", "PSNR as it stands", "dB", digits=2),
+        Measure("iou_fixed", "IoU as it stands", digits=3),
+        Measure("chamfer", "Chamfer", better="lower", digits=4, meaning="mean distance between the surfaces, world units"),
+        Measure("azimuth_error", "Azimuth error", "°", "lower", 1, "mean over a ring of views"),
+        Measure("wrong_views", "Wrong views", better="lower", digits=3, meaning="share that resemble a true view more than 45° away most"),
+        Measure(
+            "view_change",
+            "View change",
+            better="one",
+            digits=2,
+            meaning="how much neighbouring views differ, relative to the true object's",
+        ),
+        Measure("alignment_std", "Alignment, std over angles", better=""),
+        Measure("seconds", "Time", "s", "lower", 0, "of the optimisation; runs may have shared the machine"),
+        Measure("memory", "Memory", "MiB", "lower", 0),
+        Measure(
+            "predictions", "Predictions", better="", digits=0, meaning="pictures under one prompt at one noise level, asked of the prior"
+        ),
+    )
+}
+"""By name. Every number of a record but those that only identify it."""
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """A mean over prompts and its interval; NaN where there is none.
+
+    Attributes:
+        value, low, high: the mean and the ends of its 95 % interval, which takes two prompts.
+        prompts, runs: how many it rests on.
+        missing: how many runs were left out because they had no value.
+    """
+
+    value: float = UNKNOWN
+    low: float = UNKNOWN
+    high: float = UNKNOWN
+    prompts: int = 0
+    runs: int = 0
+    missing: int = 0
+
+    @property
+    def known(self) -> bool:
+        """Whether there is a value."""
+        return not math.isnan(self.value)
+
+    @property
+    def clear_of_zero(self) -> bool:
+        """Whether the interval leaves zero out."""
+        return self.low > 0 or self.high < 0
+
+
+def values_of(records: Iterable[Record], variant: str, measure: str) -> dict[tuple[str, int], float]:
+    """One measure of one variant's runs."""
+    return {(record.prompt, record.seed): float(getattr(record, measure)) for record in records if record.variant == variant}
+
+
+def estimate(values: Pairs, *, draws: int = DRAWS, seed: int = 0) -> Estimate:
+    """The mean over prompts of the means over their seeds. NaN values are left out and counted."""
+    keys = sorted(key for key, value in values.items() if not math.isnan(value))
+    missing = len(values) - len(keys)
+    if not keys:
+        return Estimate(missing=missing)
+    _, counts = np.unique([prompt for prompt, _ in keys], return_counts=True)
+    numbers = np.array([values[key] for key in keys])
+    own = np.repeat(1 / (len(counts) * counts), counts)
+    low = high = UNKNOWN
+    if len(counts) > 1:
+        tail = (1 - CONFIDENCE) / 2
+        low, high = np.quantile(_weights(tuple(counts.tolist()), draws, seed) @ numbers, [tail, 1 - tail]).tolist()
+    return Estimate(float(own @ numbers), low, high, len(counts), len(keys), missing)
+
+
+@lru_cache(maxsize=16)
+def _weights(counts: tuple[int, ...], draws: int, seed: int) -> np.ndarray:
+    """[draws, runs] how much every run counts in each resample; rows sum to 1. Runs are sorted by prompt, `counts` of them each."""
+    rng = np.random.default_rng(seed)
+    prompts, total = len(counts), sum(counts)
+    sizes, starts = np.array(counts), np.cumsum((0, *counts[:-1]))
+    drawn = rng.integers(prompts, size=(draws, prompts))
+    within = (rng.random((draws, prompts, max(counts))) * sizes[drawn][..., None]).astype(np.int64)
+    used = np.arange(max(counts)) < sizes[drawn][..., None]
+    run = starts[drawn][..., None] + within + np.arange(draws)[:, None, None] * total
+    share = np.broadcast_to(1 / (prompts * sizes[drawn])[..., None], run.shape)
+    return np.bincount(run[used], share[used], minlength=draws * total).reshape(draws, total)
+
+
+def difference(values: Pairs, reference: Pairs, *, draws: int = DRAWS, seed: int = 0) -> Estimate:
+    """Values minus the reference's over the pairs that both have; pairs that only one has, or without a value, count as missing."""
+    return estimate({key: values.get(key, UNKNOWN) - reference.get(key, UNKNOWN) for key in {*values, *reference}}, draws=draws, seed=seed)
+
+
+def angle_std(records: Iterable[Record], *, draws: int = DRAWS, seed: int = 0) -> Estimate:
+    """The paper's std of the alignment: over a prompt's seeds at each angle (n - 1), then the mean over angles, then over prompts.
+
+    Prompts with fewer than two runs that have angles are left out; their runs count as missing.
+
+    Raises:
+        InputError: two runs of a prompt were scored at different numbers of angles.
+    """
+    by_prompt: dict[str, list[tuple[float, ...]]] = {}
+    for record in records:
+        by_prompt.setdefault(record.prompt, []).append(record.alignment_angles)
+    values, runs, missing = {}, 0, 0
+    for prompt, every in by_prompt.items():
+        scored = [angles for angles in every if angles and not any(map(math.isnan, angles))]
+        if len({len(angles) for angles in scored}) > 1:
+            raise InputError(f"Runs of {prompt!r} were scored at different numbers of angles.", remedy="Measure them alike.")
+        if len(scored) < 2:
+            missing += len(every)
+            continue
+        values[prompt, 0] = float(np.std(scored, axis=0, ddof=1).mean())
+        runs, missing = runs + len(scored), missing + len(every) - len(scored)
+    return replace(estimate(values, draws=draws, seed=seed), runs=runs, missing=missing)
+
+
+def ranks(values: Sequence[float]) -> np.ndarray:
+    """1 for the lowest; those that are equal share the mean of their ranks."""
+    numbers = np.asarray(values, dtype=np.float64)
+    return 1 + (numbers[None] < numbers[:, None]).sum(axis=1) + ((numbers[None] == numbers[:, None]).sum(axis=1) - 1) / 2
+
+
+def mean_ranks(records: Sequence[Record], variants: Sequence[str], measure: Measure, *, seed: int = 0) -> dict[str, Estimate]:
+    """Each variant's mean rank within the (prompt, seed) pairs that all of them have a value for, 1 being the best."""
+    tables = {variant: values_of(records, variant, measure.name) for variant in variants}
+    pairs = sorted({pair for table in tables.values() for pair in table})
+    ranked: dict[str, dict[tuple[str, int], float]] = {variant: dict.fromkeys(table, UNKNOWN) for variant, table in tables.items()}
+    for pair in pairs:
+        costs = [measure.cost(table.get(pair, UNKNOWN)) for table in tables.values()]
+        if not any(map(math.isnan, costs)):
+            for variant, rank in zip(tables, ranks(costs), strict=True):
+                ranked[variant][pair] = float(rank)
+    return {variant: estimate(table, seed=seed) for variant, table in ranked.items()}
+
+
+def summary(records: Sequence[Record], variants: Iterable[str]) -> dict[str, dict[str, Estimate]]:
+    """Per variant and measure the mean; `angle_std` besides."""
+    found: dict[str, dict[str, Estimate]] = {}
+    for variant in variants:
+        own = [record for record in records if record.variant == variant]
+        found[variant] = {name: estimate(values_of(own, variant, name)) for name in MEASURES} | {"angle_std": angle_std(own)}
+    return found
+
+
+def differences(records: Sequence[Record], variants: Iterable[str], reference: str) -> dict[str, dict[str, Estimate]]:
+    """Per variant other than the reference, and per measure, the difference from it."""
+
+    def table(variant: str, measure: Measure) -> dict[tuple[str, int], float]:
+        return _mapped(measure.compared, values_of(records, variant, measure.name))
+
+    base = {name: table(reference, measure) for name, measure in MEASURES.items()}
+    return {
+        variant: {name: difference(table(variant, measure), base[name]) for name, measure in MEASURES.items()}
+        for variant in variants
+        if variant != reference
+    }
+
+
+def _mapped(function: Callable[[float], float], values: Pairs) -> dict[tuple[str, int], float]:
+    return {key: function(value) for key, value in values.items()}

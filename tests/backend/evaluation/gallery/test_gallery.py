@@ -1,0 +1,92 @@
+"""`evaluate gallery` as a command: runs in processes, records, a report; what is done is not done again."""
+
+import argparse
+import csv
+from dataclasses import fields
+
+import pytest
+
+from backend.errors import InputError, UsageError
+from backend.evaluation.gallery import command, single
+from backend.evaluation.gallery.public_scores import parse_scores
+from backend.evaluation.gallery.records import Record, read_records, write_records
+
+TINY = (
+    *("prior.views=60", "optimizer.iterations=4", "optimizer.resolution_steps=[[0.0, 64]]", "densification.enabled=false"),
+    *("surface.resolution=32", "surface.views=8", "surface.faces=300", "texture.size=64", "texture.views=6", "texture.refine=0"),
+    "region_sampling.warmup_passes=0",
+)
+
+
+def parsed(*words):
+    parser = argparse.ArgumentParser()
+    command.add_arguments(parser)
+    return parser.parse_args([*words, *(word for setting in TINY for word in ("--set", setting))])
+
+
+@pytest.mark.slow
+def test_from_prompts_to_a_report(tmp_path, capsys):
+    report = tmp_path / "report"
+    words = ("--methods", "cograd3d", "w/o A", "--prompts", "a red cat", "--seeds", "2", "--report", str(report), "--processes", "2")
+    assert command.run(parsed(*words)) == 0
+    records = read_records(report / "records.csv")
+    assert {(r.variant, r.seed) for r in records} == {(v, s) for v in ("cograd3d", "w/o A") for s in (0, 1)}
+    for record in records:
+        assert record.iterations == 4 and 0 < record.psnr < 60 and 0 <= record.janus <= 1 and len(record.alignment_angles) == 12
+    page = (report / "index.html").read_text("utf-8")
+    assert "w/o A" in page and "data:image" in page and "http://" not in page.replace("http://www.w3.org", "")
+    assert (report / "ranking.html").exists() and "cograd3d" not in (report / "ranking.html").read_text("utf-8")
+    with (report / "table.csv").open(encoding="utf-8") as file:
+        assert {row["variant"] for row in csv.DictReader(file)} == {"cograd3d", "w/o A"}
+
+    # All of it is there: only the report is made again, from the figures alone if need be.
+    folders = sorted((report / "work").glob("*/run.json"))
+    before = {path: path.stat().st_mtime_ns for path in folders}
+    write_records(report / "records.csv", records[:1])
+    capsys.readouterr()
+    assert command.run(parsed(*words)) == 0
+    assert "to go" not in capsys.readouterr().out
+    assert {path: path.stat().st_mtime_ns for path in folders} == before
+
+
+def test_all_prompts_once_before_any_twice(tmp_path):
+    args = parsed("--prompts", "core", "a gray mug", "--seeds", "1", "--core-seeds", "3", "--report", str(tmp_path))
+    pairs = command._pairs(args)
+    assert [seed for _, seed in pairs] == [0] * 7 + [1] * 6 + [2] * 6 and ("a gray mug", 1) not in pairs
+
+
+def test_the_report_says_how_it_was_made(tmp_path):
+    words = (
+        "--methods",
+        "w/o A, B",
+        "--prompts",
+        "a red cat",
+        "--seeds",
+        "2",
+        "--score",
+        "clip_b32=/models/clip",
+        "--report",
+        str(tmp_path),
+    )
+    text = command.command_line(parsed(*words))
+    assert "'w/o A, B'" in text and "'a red cat'" in text and "--score clip_b32=/models/clip" in text and "--set prior.views=60" in text
+
+
+def test_scores_by_name_and_model():
+    assert parse_scores(["clip_b32", "vqa_score=clip-flant5-xl"]) == {"clip_b32": "", "vqa_score": "clip-flant5-xl"}
+    with pytest.raises(UsageError, match="no score 'clip'"):
+        parse_scores(["clip=x"])
+
+
+def test_a_folder_that_is_no_run_is_refused(tmp_path):
+    with pytest.raises(InputError, match="no run of a gallery"):
+        single.run(argparse.Namespace(folder=tmp_path, scores=[]))
+
+
+def test_records_without_a_score_are_measured_again(tmp_path):
+    values = {"variant": "a", "prompt": "b", "seed": 0, "prior": "c", "reliability": 1, "quality": "draft", "budget": 1, "fingerprint": "f"}
+    values |= {"iterations": 1, "predictions": 1, "clip_b32": 31.5}
+    names = [field.name for field in fields(Record)]
+    (tmp_path / "records.csv").write_text(",".join(names) + "\n" + ",".join(str(values.get(name, "")) for name in names) + "\n")
+    (record,) = read_records(tmp_path / "records.csv")
+    assert command.has_scores(record, []) and command.has_scores(record, ["clip_b32"]) and not command.has_scores(record, ["vqa_score"])

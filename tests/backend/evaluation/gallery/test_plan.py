@@ -1,0 +1,195 @@
+"""The gallery's prompts and variants, its records, and how its runs are planned and done."""
+
+import dataclasses
+import json
+import math
+import tempfile
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from backend import settings
+from backend.embedded import vocabulary, world
+from backend.errors import InputError, PromptError, UsageError
+from backend.evaluation.gallery import prompts, runs, variants
+from backend.evaluation.gallery.records import Record, read_records, write_records
+from backend.evaluation.gallery.runs import Terms
+from backend.guidance.load import load_prior
+from backend.pipeline import pick_device
+
+TINY = (
+    *("prior.views=60", "optimizer.iterations=4", "optimizer.resolution_steps=[[0.0, 64]]", "densification.enabled=false"),
+    *("surface.resolution=24", "surface.views=8", "surface.faces=300", "texture.size=64", "texture.views=6", "texture.refine=0"),
+    "region_sampling.warmup_passes=0",
+)
+
+
+@pytest.fixture(scope="module")
+def prior():
+    return load_prior(settings.resolve("draft", sets=TINY).prior, pick_device("cpu"), seed=0)
+
+
+def planned(prior, work, names=("cograd3d", "perpneg"), pairs=(("a red cat", 0), ("a blue car", 1)), sets=TINY):
+    terms = Terms("builtin:exact", 1.0, "draft", tuple(sets))
+    reference = variants.chosen(["cograd3d"])[0]
+    return runs.plan(variants.chosen(names), pairs, terms, reference, prior, work)
+
+
+class TestPrompts:
+    def test_forty_of_the_world_with_pairs_that_training_never_shows(self):
+        gallery = prompts.prompt_set("gallery")
+        meant = [vocabulary.parse(prompt) for prompt in gallery]
+        assert len(set(gallery)) == 40 and {d.object for d in meant} == set(vocabulary.OBJECTS)
+        assert {d.material for d in meant} == {None, *vocabulary.MATERIALS}
+        assert sum((d.object, d.colour) in vocabulary.HELD_OUT for d in meant) == 17
+
+    def test_lists_and_what_they_are_for(self):
+        gallery, quick, core, tuning = (set(prompts.prompt_set(name)) for name in ("gallery", "quick", "core", "tuning"))
+        assert len(quick) == 8 and len(core) == 6 and core < quick < gallery
+        assert tuning and not tuning & gallery, "settings are not chosen with what is reported"
+        assert not {(vocabulary.parse(p).object, vocabulary.parse(p).colour) for p in tuning} & vocabulary.HELD_OUT
+
+    def test_names_and_prompts_together(self):
+        assert prompts.chosen(["a red cat", "quick", "a gray mug"])[:2] == ("a red cat", "a purple dog")
+        assert len(prompts.chosen(["core", "quick"])) == 8
+
+
+class TestVariants:
+    def test_nine_methods_eight_combinations_and_the_control(self):
+        assert len(variants.GROUPS["all"]) == 9
+        ablations = variants.GROUPS["ablations"]
+        assert len(ablations) == 9 and {frozenset(v.without) for v in ablations if v.method == "cograd3d"} == {
+            frozenset(parts) for parts in ("", "A", "B", "C", "AB", "AC", "BC", "ABC")
+        }
+
+    @pytest.mark.parametrize("variant", variants.chosen(variants.GROUPS), ids=lambda variant: variant.name)
+    def test_all_begin_alike(self, variant):
+        config = variant.config("draft", [])
+        assert config.gaussians == settings.resolve("draft", None).gaussians
+        assert config.optimizer.iterations == settings.resolve("draft").optimizer.iterations
+
+    def test_what_is_switched_off_is_off(self):
+        config = variants.chosen(["w/o A, C"])[0].config("draft", [])
+        assert not config.region_sampling.enabled and config.timestep_sampling.enabled and not config.gradient_fusion.enabled
+
+    def test_settings_given_last_are_strongest(self):
+        assert variants.chosen(["cograd3d: no cap"])[0].config("draft", ["gradient_fusion.cap=0.3"]).gradient_fusion.cap == 0.3
+
+    def test_an_unknown_name_is_answered_with_the_nearest(self):
+        with pytest.raises(UsageError, match="dreamfusion is near"):
+            variants.chosen(["dreamfussion"])
+
+
+def record(**values):
+    known = {"variant": "cograd3d", "prompt": "a red cat", "seed": 0, "prior": "builtin:exact", "reliability": 0.3, "quality": "draft"}
+    return Record(**(known | {"budget": 16, "fingerprint": "f", "iterations": 4, "predictions": 16} | values))
+
+
+class TestRecords:
+    @given(
+        st.text(st.characters(exclude_categories=["Cs", "Cc"]), min_size=1),
+        st.integers(0, 2**40),
+        st.floats(0, 1),
+        st.lists(st.floats(-100, 100), max_size=12),
+    )
+    def test_come_back_as_they_were_written(self, prompt, seed, janus, angles):
+        with tempfile.TemporaryDirectory() as folder:
+            path = Path(folder, "records.csv")
+            write_records(path, [record(prompt=prompt, seed=seed, janus=janus, alignment_angles=tuple(angles))])
+            (back,) = read_records(path)
+        assert (back.prompt, back.seed) == (prompt, seed) and math.isnan(back.psnr)
+        assert back.janus == pytest.approx(janus, rel=1e-5, abs=1e-9) and back.alignment_angles == pytest.approx(angles, rel=1e-5)
+
+    def test_a_newer_one_replaces_its_like(self, tmp_path):
+        path = tmp_path / "records.csv"
+        write_records(path, [record(fingerprint="old", psnr=1.0), record(seed=1), record(fingerprint="new", psnr=2.0)])
+        assert [(r.seed, r.fingerprint) for r in read_records(path)] == [(0, "new"), (1, "f")]
+
+    def test_none_where_there_is_no_file(self, tmp_path):
+        assert read_records(tmp_path / "records.csv") == []
+
+    @pytest.mark.parametrize("text", ["variant,prompt\na,b\n", "x\n1\n"])
+    def test_another_file_is_refused(self, tmp_path, text):
+        (tmp_path / "other.csv").write_text(text)
+        with pytest.raises(InputError, match="no records"):
+            read_records(tmp_path / "other.csv")
+
+
+class TestPlan:
+    def test_the_same_number_of_predictions_for_everybody(self, prior, tmp_path):
+        plan = planned(prior, tmp_path, [v.name for v in variants.GROUPS["all"]], sets=(*TINY, "optimizer.iterations=400"))
+        by_name = {run.record.variant: run.record for run in plan}
+        assert {r.budget for r in by_name.values()} == {1600} and len(plan) == 18
+        for r in by_name.values():
+            assert abs(r.predictions - 1600) <= 0.5 * r.predictions / r.iterations + 1
+        assert by_name["cograd3d"].iterations == 400 and by_name["perpneg"].iterations < 200
+
+    def test_runs_of_a_prompt_stand_together_and_differ_in_variant_and_seed_alone(self, prior, tmp_path):
+        plan = planned(prior, tmp_path)
+        assert [(r.record.prompt, r.record.variant) for r in plan[:2]] == [("a red cat", "cograd3d"), ("a red cat", "perpneg")]
+        assert [r.config.run.seed for r in plan] == [0, 0, 1, 1] and len({r.folder for r in plan}) == 4
+        assert plan[0].config.gaussians == plan[1].config.gaussians
+
+    def test_a_fingerprint_tells_what_must_be_run_again(self, prior, tmp_path):
+        a, b = planned(prior, tmp_path)[0], planned(prior, tmp_path / "elsewhere")[0]
+        assert a.record.fingerprint == b.record.fingerprint
+        other = planned(prior, tmp_path, sets=(*TINY, "gradient_fusion.cap=0.4"))[0]
+        assert other.record.fingerprint != a.record.fingerprint and other.record.key == a.record.key
+        device = planned(prior, tmp_path, sets=(*TINY, "run.device=cpu"))[0]
+        assert device.record.fingerprint == a.record.fingerprint
+
+    def test_prompts_without_a_true_object_are_refused(self, prior, tmp_path):
+        with pytest.raises(PromptError):
+            planned(prior, tmp_path, pairs=[("a submarine", 0)])
+
+    def test_a_budget_that_is_no_iteration_is_refused(self, prior, tmp_path):
+        with pytest.raises(UsageError, match="not enough for one iteration of hifa"):
+            planned(prior, tmp_path, ["hifa"], sets=(*TINY, "optimizer.iterations=1"))
+
+
+@pytest.fixture(scope="module")
+def done(prior, tmp_path_factory):
+    run = planned(prior, tmp_path_factory.mktemp("gallery"))[0]
+    runs.prepare(run)
+    assert runs.finished(run.folder) is None and runs.job_of(run.folder) is None
+    asked = []
+    assert runs.perform(run.folder, lambda job, description: asked.append((job.path, description)) or {"psnr": 7.0}) == 0
+    return run, asked
+
+
+class TestRun:
+    def test_its_record_has_what_was_measured(self, done):
+        run, asked = done
+        found = runs.finished(run.folder)
+        assert dataclasses.replace(found, psnr=math.nan, seconds=math.nan, memory=math.nan).key == run.record.key
+        assert found.psnr == 7.0 and 0 <= found.seconds < 300 and found.memory > 50 and math.isnan(found.ssim)
+        assert asked == [(runs.job_of(run.folder).path, vocabulary.parse("a red cat"))]
+        assert "NaN" not in (run.folder / runs.RECORD_FILE).read_text(), "JSON has no NaN"
+
+    def test_it_is_the_job_that_was_planned(self, done):
+        run, _ = done
+        job = runs.job_of(run.folder)
+        assert job.state.status == "finished" and job.asset_path.exists()
+        assert len(list(job.read_trace())) == run.record.iterations
+
+    def test_a_finished_job_is_measured_again_without_running(self, done):
+        run, _ = done
+        (run.folder / runs.RECORD_FILE).unlink()
+        before = runs.job_of(run.folder).events_path.read_bytes()
+        assert runs.perform(run.folder, lambda job, description: {"psnr": 8.0}) == 0
+        assert runs.finished(run.folder).psnr == 8.0 and runs.job_of(run.folder).events_path.read_bytes() == before
+
+    def test_preparing_again_changes_nothing(self, done):
+        run, _ = done
+        before = (run.folder / runs.RUN_FILE).read_bytes()
+        runs.prepare(dataclasses.replace(run, record=dataclasses.replace(run.record, seed=9)))
+        assert (run.folder / runs.RUN_FILE).read_bytes() == before
+        assert settings.from_dict(json.loads(before)["config"]).run.seed == run.record.seed
+
+
+def test_the_world_is_part_of_the_fingerprint(prior, tmp_path, monkeypatch):
+    before = planned(prior, tmp_path)[0].record.fingerprint
+    monkeypatch.setattr(world, "version", lambda: "another")
+    assert planned(prior, tmp_path)[0].record.fingerprint != before
