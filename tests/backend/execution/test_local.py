@@ -196,8 +196,9 @@ class TestSurroundings:
 
 
 PARENT = """
-import sys
+import signal, sys
 from pathlib import Path
+signal.signal(signal.SIGHUP, signal.SIG_DFL)  # a `nohup` around the tests has it ignored, which an executor respects
 from backend.execution import Task
 from backend.execution.local import LocalExecutor
 folder, code, grace = Path(sys.argv[1]), sys.argv[2], float(sys.argv[3])
