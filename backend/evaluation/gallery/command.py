@@ -29,20 +29,20 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     lists = "; ".join(f"{name}: {text}" for name, text in prompts.SETS.items())
     parser.add_argument("--methods", nargs="+", default=["all"], metavar="NAME", help=f"what is compared: {groups}, or single names (all)")
     parser.add_argument("--prompts", nargs="+", default=["gallery"], metavar="NAME", help=f"prompts, or lists of them ({lists})")
-    parser.add_argument("--seeds", type=int, default=3, metavar="N", help="seeds of each prompt (%(default)s)")
-    parser.add_argument("--core-seeds", type=int, metavar="N", help="seeds of the core prompts, if more")
+    parser.add_argument("--seeds", type=_count, default=3, metavar="N", help="seeds of each prompt (%(default)s)")
+    parser.add_argument("--core-seeds", type=_count, metavar="N", help="seeds of the core prompts, if more")
     parser.add_argument("--prior", default="builtin:exact", metavar="NAME", help="the diffusion model (%(default)s)")
     parser.add_argument(
         "--reliability", type=float, default=1.0, metavar="P", help="share of calls in which the exact prior obeys view words (%(default)s)"
     )
     parser.add_argument("--quality", default="draft", choices=("draft", "normal", "high"))
-    parser.add_argument("--iterations", type=int, metavar="N", help="those of cograd3d, which set everybody's budget of predictions")
+    parser.add_argument("--iterations", type=_count, metavar="N", help="those of cograd3d, which set everybody's budget of predictions")
     parser.add_argument("--set", action="append", default=[], dest="sets", metavar="SECTION.NAME=VALUE", help="a setting of every run")
     parser.add_argument(
         "--report", type=Path, required=True, metavar="DIR", help="tables, plots and pages; figures in its records.csv are not made again"
     )
     parser.add_argument("--work", type=Path, metavar="DIR", help="where the runs live (DIR/work)")
-    parser.add_argument("--processes", type=int, metavar="N", help="runs at the same time (by the machine)")
+    parser.add_argument("--processes", type=_count, metavar="N", help="runs at the same time (by the machine)")
     parser.add_argument("--ray", metavar="ADDRESS", help="run on this Ray cluster; `local` starts one here")
     parser.add_argument(
         "--retries", type=int, default=1, metavar="N", help="how often a run that ended badly is taken up again (%(default)s)"
@@ -58,6 +58,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--allow-download", action="store_true", help="fetch models of --score from the hub")
     parser.add_argument("--answers", nargs="*", type=Path, default=[], metavar="CSV", help="filled-in ranking pages")
     parser.add_argument("--report-only", action="store_true", help="write up what there is")
+
+
+def _count(text: str) -> int:
+    """A whole number of at least 1."""
+    if not text.isascii() or not text.isdigit() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"{text!r} is no whole number of at least 1")
+    return int(text)
 
 
 def run(args: argparse.Namespace) -> int:
@@ -80,6 +87,7 @@ def run(args: argparse.Namespace) -> int:
     del prior
     known = read_records(args.report / RECORDS_FILE)
     known += [record for run in runs if (record := finished(run.folder)) is not None]  # of a gallery that was killed, too
+    write_records(args.report / RECORDS_FILE, known)
     wanted = parse_scores(args.scores)
     done = {(record.key, record.fingerprint) for record in known if has_scores(record, wanted)}
     missing = [run for run in runs if (run.record.key, run.record.fingerprint) not in done]

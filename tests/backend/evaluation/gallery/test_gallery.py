@@ -47,12 +47,21 @@ def test_from_prompts_to_a_report(tmp_path, capsys):
     assert command.run(parsed(*words)) == 0
     assert "to go" not in capsys.readouterr().out
     assert {path: path.stat().st_mtime_ns for path in folders} == before
+    assert read_records(report / "records.csv") == records
 
 
 def test_all_prompts_once_before_any_twice(tmp_path):
     args = parsed("--prompts", "core", "a gray mug", "--seeds", "1", "--core-seeds", "3", "--report", str(tmp_path))
     pairs = command._pairs(args)
     assert [seed for _, seed in pairs] == [0] * 7 + [1] * 6 + [2] * 6 and ("a gray mug", 1) not in pairs
+
+
+@pytest.mark.parametrize("option", ["--seeds", "--core-seeds", "--iterations", "--processes"])
+@pytest.mark.parametrize("value", ["0", "-1", "two", "1.5", "²"])
+def test_counts_are_counts(option, value, capsys):
+    with pytest.raises(SystemExit):
+        parsed("--report", "r", f"{option}={value}")
+    assert "whole number" in capsys.readouterr().err
 
 
 def test_the_report_says_how_it_was_made(tmp_path):
