@@ -361,7 +361,7 @@ class TestViews:
         for region, action in enumerate(marks):
             ops.region_select(region=region)
             ops.region_weight(action=action)
-        pump(lambda: job.regions.weight == (4.0, 0.25, 0.0, 1.0), what="the worker's word")
+        pump(lambda: job.regions and job.regions.weight == (4.0, 0.25, 0.0, 1.0), what="the worker's word")
         drawn = everything()
         assert drawn["PT_selected_view"].values("region_weight", "action") == [*marks, "RESET"]
         assert [sum(text.endswith(f" {mark}") for text in drawn["PT_views"].texts) for mark in marks.values()] == [1, 1, 1]

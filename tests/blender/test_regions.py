@@ -254,9 +254,9 @@ def test_weights_reach_the_running_job(viewport, running, grid, pump, action, fa
     ops.region_select(region=3, extend=True)
     ops.region_weight(action=action)
     assert grid.view.weights.tolist() == [1, 1, factor, factor], "shown at once"
-    pump(lambda: running.regions.weight == (1.0, 1.0, factor, factor), what="the worker's word")
+    pump(lambda: running.regions and running.regions.weight == (1.0, 1.0, factor, factor), what="the worker's word")
     ops.region_weight(action="RESET")
-    pump(lambda: running.regions.weight == (1.0,) * 4, what="the worker's word")
+    pump(lambda: running.regions and running.regions.weight == (1.0,) * 4, what="the worker's word")
     pump(lambda: grid.view.weights.tolist() == [1] * 4, what="what is shown")
 
 

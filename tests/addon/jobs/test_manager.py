@@ -97,7 +97,7 @@ def test_weights_and_previews_reach_the_worker(stage):
     job = stage.submit("long")
     stage.run_until(job)
     stage.manager.set_weights(job, [1, 3], 4.0)
-    stage.pump(lambda: job.regions.weight == (1, 4, 1, 4))
+    stage.pump(lambda: job.regions and job.regions.weight == (1, 4, 1, 4))
     stage.manager.request_preview(job)
     stage.manager.request_preview(job, 2)
     stage.pump(lambda: job.preview and job.views.get(2))

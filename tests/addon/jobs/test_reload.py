@@ -51,7 +51,7 @@ def test_a_reload_changes_nothing(stage, short_lease):
     assert is_running(pid)
     assert stage.pids == {pid}
     stage.manager.set_weights(found, [2], 3.0)
-    stage.pump(lambda: found.regions.weight[2] == 3.0)
+    stage.pump(lambda: found.regions and found.regions.weight[2] == 3.0)
     stage.manager.pause(found)
     stage.pump(lambda: found.status is JobStatus.PAUSED)
     reload(stage)
@@ -284,7 +284,7 @@ def test_a_run_in_a_terminal_is_followed_and_steered(stage, terminal_run):
     job = stage.manager.get(folder.path.name)
     stage.run_until(job, 5)
     stage.manager.set_weights(job, [1], 5.0)
-    stage.pump(lambda: job.regions.weight[1] == 5.0)
+    stage.pump(lambda: job.regions and job.regions.weight[1] == 5.0)
     own = stage.submit("quick")  # it does not take the place of one of ours
     stage.finish(own)
     stage.manager.close(keep_running=False)
