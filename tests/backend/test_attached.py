@@ -24,30 +24,13 @@ time.sleep(60)
 pytestmark = pytest.mark.skipif(os.name == "nt", reason="process groups")
 
 
-def is_alive(pid):
-    try:
-        os.kill(pid, 0)
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
-    except ProcessLookupError:
-        return False
-    except OSError:  # no such folder on this system
-        return True
-
-
-def wait_until(reached):
-    deadline = time.monotonic() + LIMIT
-    while not reached():
-        assert time.monotonic() < deadline
-        time.sleep(0.02)
-
-
 def start(*command, **options):
     return subprocess.Popen(
         [sys.executable, *command], cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True, **options
     )
 
 
-def test_it_ends_with_all_that_it_started():
+def test_it_ends_with_all_that_it_started(is_alive, wait_until):
     process = start("-c", SCRIPT, start_new_session=True)
     child = int(process.stdout.readline())
     time.sleep(0.2)

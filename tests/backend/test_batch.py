@@ -346,18 +346,6 @@ TINY = (
 LIMIT = 400.0
 
 
-@pytest.fixture(scope="module")
-def surroundings(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
-    """This Python as the environment, and a home and a cache of the tests' own."""
-    home = tmp_path_factory.mktemp("home")
-    return os.environ | {
-        "COGRAD3D_PYTHON": sys.executable,
-        "COGRAD3D_CACHE": str(home / "cache"),
-        "HOME": str(home),
-        "XDG_DATA_HOME": str(home / "data"),
-    }
-
-
 class Batch:
     """A batch in a folder, as a process of its own."""
 
@@ -410,8 +398,8 @@ def files(folder: Path) -> dict[str, int]:
 @pytest.mark.slow
 @pytest.mark.skipif(os.name == "nt", reason="signals")
 class TestRealRuns:
-    def test_a_killed_worker_costs_at_most_a_checkpoints_work(self, tmp_path, surroundings):
-        batch = Batch(tmp_path, ("a red cat", "a yellow duck"), surroundings)
+    def test_a_killed_worker_costs_at_most_a_checkpoints_work(self, tmp_path, own_home):
+        batch = Batch(tmp_path, ("a red cat", "a yellow duck"), own_home)
         process = batch.start()
         job = batch.reach(process, 2, 2 * EVERY)
         first = files(batch.job(1).path)
@@ -438,8 +426,8 @@ class TestRealRuns:
         assert (batch.root / "002-a-yellow-duck.obj").stat().st_size > 1000
         assert job.trace_path.read_bytes() == trace, "another format takes no step"
 
-    def test_an_interrupted_and_a_killed_batch_go_on(self, tmp_path, surroundings):
-        batch = Batch(tmp_path, ("a red cat",), surroundings)
+    def test_an_interrupted_and_a_killed_batch_go_on(self, tmp_path, own_home):
+        batch = Batch(tmp_path, ("a red cat",), own_home)
         process = batch.start()
         job = batch.reach(process, 1, EVERY)
         worker = worker_of(job)
@@ -459,9 +447,9 @@ class TestRealRuns:
         assert [line["iteration"] for line in job.read_trace()] == list(range(ITERATIONS))
         assert summary(batch.root)[0]["status"] == "finished"
 
-    def test_on_ray(self, tmp_path, surroundings):
+    def test_on_ray(self, tmp_path, own_home):
         pytest.importorskip("ray", reason="Ray is not installed: backend/requirements-ray.txt")
-        batch = Batch(tmp_path, ("a red cat",), surroundings, "--ray", "local")
+        batch = Batch(tmp_path, ("a red cat",), own_home, "--ray", "local")
         process = batch.start()
         job = batch.reach(process, 1, EVERY)
         os.kill(worker_of(job), signal.SIGKILL)

@@ -28,18 +28,6 @@ ROOT = Path(__file__).parents[2]
 PROMPT = "a red cat"
 
 
-@pytest.fixture(scope="module")
-def environment(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
-    """This Python as the environment, and a home and a cache of the test's own."""
-    home = tmp_path_factory.mktemp("home")
-    return os.environ | {
-        "COGRAD3D_PYTHON": sys.executable,
-        "COGRAD3D_CACHE": str(home / "cache"),
-        "HOME": str(home),
-        "XDG_DATA_HOME": str(home / "data"),
-    }
-
-
 def backend(*arguments: str, environment: dict[str, str], **options: object) -> subprocess.Popen:
     return subprocess.Popen([sys.executable, "-m", "backend", *arguments], cwd=ROOT, env=environment, **options)
 
@@ -71,17 +59,17 @@ def check_asset(path: Path) -> None:
     assert scored.janus == 0
 
 
-def test_generate_writes_a_red_cat(environment: dict[str, str], tmp_path: Path) -> None:
+def test_generate_writes_a_red_cat(own_home: dict[str, str], tmp_path: Path) -> None:
     output = tmp_path / "cat.glb"
-    run = backend("generate", PROMPT, "--quality", "draft", "--output", str(output), "--quiet", environment=environment)
+    run = backend("generate", PROMPT, "--quality", "draft", "--output", str(output), "--quiet", environment=own_home)
     assert run.wait(600) == 0
     check_asset(output)
 
 
-def test_a_killed_run_is_resumed_to_the_same_kind_of_result(environment: dict[str, str], tmp_path: Path) -> None:
+def test_a_killed_run_is_resumed_to_the_same_kind_of_result(own_home: dict[str, str], tmp_path: Path) -> None:
     job, output = tmp_path / "job", tmp_path / "cat.glb"
     arguments = ("generate", PROMPT, "--quality", "draft", "--job", str(job), "--output", str(output), "--quiet")
-    run = backend(*arguments, environment=environment, start_new_session=True)
+    run = backend(*arguments, environment=own_home, start_new_session=True)
     deadline = time.monotonic() + 300
     while not list(job.glob("checkpoint/0*")):
         assert time.monotonic() < deadline
@@ -91,19 +79,19 @@ def test_a_killed_run_is_resumed_to_the_same_kind_of_result(environment: dict[st
     os.killpg(run.pid, signal.SIGKILL)
     run.wait(30)
     assert not output.exists()
-    resumed = backend("generate", "--resume", str(job), "--quiet", environment=environment)
+    resumed = backend("generate", "--resume", str(job), "--quiet", environment=own_home)
     assert resumed.wait(600) == 0
     lines = [json.loads(line)["iteration"] for line in (job / "trace.jsonl").read_text().splitlines()]
     assert lines == list(range(len(lines))), "every iteration once, in order"
     check_asset(output)
 
 
-def test_the_worker_tells_and_obeys(environment: dict[str, str], tmp_path: Path) -> None:
+def test_the_worker_tells_and_obeys(own_home: dict[str, str], tmp_path: Path) -> None:
     """A client that knows nothing but the protocol: freezes a region, asks for the mesh early, reads until the end."""
     sets = ["prior.views=300", "optimizer.iterations=2000", "surface.resolution=48", "texture.size=128", "run.preview_every=0"]
     config = settings.resolve("draft", sets=sets)
     folder = JobFolder.create(tmp_path, JobSpec(prompt=PROMPT), config)
-    worker = backend("worker", "--job", str(folder.path), environment=environment, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+    worker = backend("worker", "--job", str(folder.path), environment=own_home, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
     assert worker.stdin is not None and worker.stdout is not None
     events = []
     for line in worker.stdout:

@@ -13,14 +13,12 @@ from pathlib import Path
 import numpy as np
 import torch
 import torch.nn.functional as F
-from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
-from ...files import atomic_path
 from ...guidance.diffusers_prior import choose_dtype
-from .. import vocabulary, world
+from .. import vocabulary
 from .dataset import Examples, WorldDataset
+from .judges import cached_judge
 
 ANSWERS: dict[str, tuple[str, ...]] = {
     "object": vocabulary.OBJECTS,
@@ -132,16 +130,8 @@ def cached_classifier(
     dataset: WorldDataset, *, path: Path | None = None, progress: Callable[[str], None] = lambda message: None
 ) -> Classifier:
     """The classifier of this version of the world, from `path` (a place in the world's cache if None) or trained now and kept there."""
-    path = path or world.cache_folder() / f"classifier-{world.version()}-{TRAINING_IMAGES}.safetensors"
-    model = Classifier()
-    try:
-        model.load_state_dict(load_file(path))
-    except (OSError, SafetensorError, RuntimeError):
-        model = train_classifier(dataset, progress=progress)
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with atomic_path(path) as temporary:
-            save_file({name: value.cpu() for name, value in model.state_dict().items()}, temporary)
-    return model.to(dataset.device).eval()
+    judge = cached_judge(Classifier(), lambda: train_classifier(dataset, progress=progress), f"classifier-{TRAINING_IMAGES}", path)
+    return judge.to(dataset.device)
 
 
 def soften(images: Tensor, generator: torch.Generator) -> Tensor:

@@ -15,16 +15,14 @@ from pathlib import Path
 import numpy as np
 import torch
 import torch.nn.functional as F
-from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from ...embedded import vocabulary, world
 from ...embedded.learned.classifier import Classifier, soften
 from ...embedded.learned.dataset import Examples, WorldDataset
+from ...embedded.learned.judges import cached_judge
 from ...embedded.learned.model import RESOLUTION
 from ...embedded.vocabulary import Description
-from ...files import atomic_path
 from ...guidance.diffusers_prior import choose_dtype
 
 WORDS: tuple[str, ...] = (*vocabulary.OBJECTS, *vocabulary.COLOURS, *vocabulary.MATERIALS, *vocabulary.VIEW_WORDS)
@@ -184,16 +182,10 @@ def cached_alignment(
     *, path: Path | None = None, images: int | None = None, progress: Callable[[str], None] = lambda message: None
 ) -> Alignment:
     """The model of this version of the world, from `path` (a place in the world's cache if None) or trained now and kept there."""
-    path = path or world.cache_folder() / f"alignment-{world.version()}-{images or TRAINING_IMAGES}.safetensors"
-    model = Alignment()
-    try:
-        model.load_state_dict(load_file(path))
-    except (OSError, SafetensorError, RuntimeError):
-        model = train_alignment(training_set(progress=progress), images, progress=progress)
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with atomic_path(path) as temporary:
-            save_file({name: value.cpu().contiguous() for name, value in model.state_dict().items()}, temporary)
-    return model.eval()
+    count = images or TRAINING_IMAGES
+    return cached_judge(
+        Alignment(), lambda: train_alignment(training_set(progress=progress), count, progress=progress), f"alignment-{count}", path
+    )
 
 
 @torch.no_grad()

@@ -41,23 +41,6 @@ def starts(file: Path) -> int:
     return len(file.read_text())
 
 
-def is_alive(pid: int) -> bool:
-    try:
-        os.kill(pid, 0)
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
-    except ProcessLookupError:
-        return False
-    except OSError:  # no such folder on this system
-        return True
-
-
-def wait_until(reached) -> None:
-    deadline = time.monotonic() + LIMIT
-    while not reached():
-        assert time.monotonic() < deadline
-        time.sleep(0.02)
-
-
 def run(tasks, *, processes=2, retries=1, **options):
     with LocalExecutor(processes, gpus=(), pause=0.05, **options) as executor:
         return list(executor.run(tasks, retries=retries))
@@ -141,7 +124,7 @@ class TestRetries:
             list(executor.run([python("a", counting(tmp_path / "n", "if n == 1: sys.exit('oh')"))]))
         assert told == ["a: oh. Trying again."]
 
-    def test_what_a_killed_child_started_is_killed_too(self, tmp_path):
+    def test_what_a_killed_child_started_is_killed_too(self, tmp_path, is_alive, wait_until):
         file = tmp_path / "pid"
         code = (
             "import os, subprocess, sys\n"
@@ -189,7 +172,7 @@ class TestSurroundings:
         with LocalExecutor(1, gpus=("0",)) as executor, pytest.raises(ResourceError, match="a needs 2 GPUs, and 1 can be used"):
             list(executor.run([python("a", "pass", gpus=2)]))
 
-    def test_the_command_line_is_what_runs(self):
+    def test_the_command_line_is_what_runs(self, wait_until):
         (outcome,) = run([Task("a", ("genrate",))])
         assert (outcome.exit_code, outcome.attempts) == (2, 1)
         assert "'genrate'" in outcome.message
@@ -246,38 +229,43 @@ attended.main(["anything"])
 
 
 class TestInterruption:
-    def begin(self, folder: Path, code: str, grace: float = 20.0) -> tuple[subprocess.Popen, list[int]]:
-        """A parent of two children, which are up."""
-        parent = subprocess.Popen(
-            [sys.executable, "-c", PARENT, str(folder), code, str(grace)], cwd=ROOT, start_new_session=True, stdout=subprocess.DEVNULL
-        )
-        files = folder / "child-0", folder / "child-1"
-        wait_until(lambda: all(file.exists() for file in files))
-        return parent, [int(file.read_text()) for file in files]
+    @pytest.fixture
+    def begin(self, tmp_path, wait_until):
+        """Starts a parent of two children, and gives both once they are up."""
+
+        def start(code: str, grace: float = 20.0) -> tuple[subprocess.Popen, list[int]]:
+            parent = subprocess.Popen(
+                [sys.executable, "-c", PARENT, str(tmp_path), code, str(grace)], cwd=ROOT, start_new_session=True, stdout=subprocess.DEVNULL
+            )
+            files = tmp_path / "child-0", tmp_path / "child-1"
+            wait_until(lambda: all(file.exists() for file in files))
+            return parent, [int(file.read_text()) for file in files]
+
+        return start
 
     @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
-    def test_children_write_their_checkpoints_and_nothing_is_left(self, tmp_path, number):
-        parent, children = self.begin(tmp_path, CHECKPOINTS)
+    def test_children_write_their_checkpoints_and_nothing_is_left(self, begin, tmp_path, number, is_alive):
+        parent, children = begin(CHECKPOINTS)
         os.kill(parent.pid, number)
         assert parent.wait(LIMIT) == 130
         assert not any(map(is_alive, children))
         assert sorted(file.name for file in tmp_path.glob("*.saved")) == ["child-0.saved", "child-1.saved"]
         assert not (tmp_path / "child-2").exists(), "nothing is started any more"
 
-    def test_a_terminal_tells_the_whole_group_and_children_hear_it_once(self, tmp_path):
-        parent, children = self.begin(tmp_path, CHECKPOINTS)
+    def test_a_terminal_tells_the_whole_group_and_children_hear_it_once(self, begin, tmp_path):
+        parent, children = begin(CHECKPOINTS)
         os.killpg(parent.pid, signal.SIGINT)
         assert parent.wait(LIMIT) == 130
         assert len(list(tmp_path.glob("*.saved"))) == len(children)
 
-    def test_after_the_grace_they_are_killed(self, tmp_path):
-        parent, children = self.begin(tmp_path, STUBBORN, grace=0.5)
+    def test_after_the_grace_they_are_killed(self, begin, is_alive):
+        parent, children = begin(STUBBORN, grace=0.5)
         os.kill(parent.pid, signal.SIGINT)
         assert parent.wait(LIMIT) == 130
         assert not any(map(is_alive, children))
 
-    def test_the_second_signal_does_not_wait(self, tmp_path):
-        parent, children = self.begin(tmp_path, STUBBORN, grace=1000.0)
+    def test_the_second_signal_does_not_wait(self, begin, is_alive):
+        parent, children = begin(STUBBORN, grace=1000.0)
         os.kill(parent.pid, signal.SIGINT)
         time.sleep(0.7)
         assert parent.poll() is None and all(map(is_alive, children))
@@ -285,15 +273,15 @@ class TestInterruption:
         assert parent.wait(LIMIT) == 130
         assert not any(map(is_alive, children))
 
-    def test_children_of_a_killed_parent_end(self, tmp_path):
-        parent, children = self.begin(tmp_path, ATTENDED)
+    def test_children_of_a_killed_parent_end(self, begin, is_alive, wait_until):
+        parent, children = begin(ATTENDED)
         time.sleep(0.3)
         assert all(map(is_alive, children))
         parent.kill()
         parent.wait()
         wait_until(lambda: not any(map(is_alive, children)))
 
-    def test_who_stops_listening_leaves_nothing_running(self, tmp_path):
+    def test_who_stops_listening_leaves_nothing_running(self, tmp_path, wait_until):
         with LocalExecutor(2, gpus=(), grace=5.0) as executor:
             run = executor.run([python("a", "pass"), Task("b", ("-c", CHECKPOINTS, str(tmp_path / "b")), program=())])
             assert next(run).key == "a"

@@ -124,7 +124,9 @@ def scenario(stage):
     for action in ("BOOST", "FREEZE"):
         yield from stage.press(f"cograd3d.region_weight(action='{action}')")
         factor = {"BOOST": 4.0, "FREEZE": 0.0}[action]
-        yield from stage.wait_for(lambda factor=factor: job.regions and job.regions.weight[first] == factor, f"the worker's word on {action}", 30)
+        yield from stage.wait_for(
+            lambda factor=factor: job.regions and job.regions.weight[first] == factor, f"the worker's word on {action}", 30
+        )
     stage.screenshot("frozen")
     stage.record(trace=(job.path / "trace.jsonl").read_text(encoding="utf-8"))
     session.manager().cancel(job)
