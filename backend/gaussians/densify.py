@@ -72,8 +72,9 @@ class Densifier:
         norm = (gradient * scale).norm(dim=-1) * visible
         if len(self._gradient) != norm.shape[1]:
             self._forget(norm.shape[1], norm.device)
-        self._gradient += norm.sum(dim=0)
-        self._visits += visible.sum(dim=0)
+        # A checkpoint's sums may still be in main memory.
+        self._gradient = self._gradient.to(norm.device) + norm.sum(dim=0)
+        self._visits = self._visits.to(norm.device) + visible.sum(dim=0)
 
     @torch.no_grad()
     def step(self, iteration: int, model: GaussianModel, optimizers: dict[str, torch.optim.Optimizer]) -> Remap | None:

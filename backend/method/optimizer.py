@@ -263,7 +263,9 @@ def pull(images: Tensor, target: Tensor) -> Tensor:
 def make_optimizers(model: GaussianModel, settings: OptimizerConfig) -> dict[str, torch.optim.Optimizer]:
     """One Adam a parameter group, as gsplat's strategy operations want them."""
     return {
-        name: torch.optim.Adam([{"params": parameter, "name": name}], lr=getattr(settings, f"lr_{name}"), betas=settings.betas, eps=1e-15)
+        name: torch.optim.Adam(
+            [{"params": parameter, "name": name}], lr=getattr(settings, f"lr_{name}"), betas=settings.betas, eps=1e-15, fused=True
+        )
         for name, parameter in model.params.items()
     }
 
@@ -295,5 +297,7 @@ def _adam_state(optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
 
 
 def _load_adam_state(optimizer: torch.optim.Optimizer, state: dict[str, Tensor]) -> None:
+    """Moments from wherever a checkpoint was read to, onto the parameter's device, its count of steps included: Adam is fused."""
     if state:
-        optimizer.state[optimizer.param_groups[0]["params"][0]] = dict(state)
+        parameter = optimizer.param_groups[0]["params"][0]
+        optimizer.state[parameter] = {name: value.to(parameter.device) for name, value in state.items()}

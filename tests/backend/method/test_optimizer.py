@@ -68,8 +68,8 @@ def config(*sets: str) -> GenerationConfig:
     return settings.resolve("draft", sets=[*base, "gaussians.colour_noise=0.4", *sets])
 
 
-def distillation(settled: GenerationConfig, prior: DiffusionPrior | None = None) -> Distillation:
-    model = initialize(settled.gaussians, torch.Generator().manual_seed(0), torch.device("cpu"))
+def distillation(settled: GenerationConfig, prior: DiffusionPrior | None = None, device: str = "cpu") -> Distillation:
+    model = initialize(settled.gaussians, torch.Generator().manual_seed(0), torch.device(device))
     return Distillation(settled, prior or GreyPrior(), model, "anything")
 
 
@@ -154,6 +154,18 @@ def test_every_rule_moves_the_gaussians_and_resumes_exactly(rule: str) -> None:
     assert [resumed.step() for _ in range(3)] == expected
     for name, parameter in run.model.params.items():
         assert torch.equal(parameter, resumed.model.params[name]), name
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs CUDA")
+def test_a_checkpoint_goes_back_onto_the_gpu() -> None:
+    settled = config("densification.every=4", "densification.start=0")
+    run = distillation(settled, device="cuda")
+    for _ in range(6):
+        run.step()
+    resumed = distillation(settled, device="cuda")
+    resumed.load_state_dict(unflatten(*flatten(run.state_dict())))
+    expected = [run.step()["loss"] for _ in range(6)]
+    assert [resumed.step()["loss"] for _ in range(6)] == pytest.approx(expected, rel=1e-3)
 
 
 @pytest.mark.parametrize("rule", [rule for rule in RULES if rule != "perp_neg"])
