@@ -189,6 +189,7 @@ class FusionConfig:
     age_scale: float = setting(4.0, "decay length of the weight in passes over the grid", low=0.01)
     cap: float = setting(0.5, "bound on the auxiliary sum, relative to the main gradient; inf = literal", low=0, infinite=True)
     start: float = setting(0.1, "progress at which fusion begins", low=0, high=1)
+    stop: float = setting(0.7, "progress at which fusion ends, for details are each view's own; 1 = literal", low=0, high=1)
     storage: str = setting("float16", "how history is kept", choices=("float16", "bfloat16", "float32"))
     history_device: str = setting("auto", "where history is kept", choices=("auto", "cpu"))
     memory_limit_gib: float = setting(4.0, "refuse to keep more history than this", low=0.01)

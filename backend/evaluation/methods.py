@@ -109,8 +109,8 @@ def _introduction(args: argparse.Namespace) -> str:
         "# The methods side by side\n\n"
         f"`{command}`, version {__version__}, on {machine.describe()}.\n\n"
         "Gaussians against the true object at 24 views that no camera visited (128 px), as in [results.md](../results.md): as they stand,\n"
-        "and turned about Z by up to 6 degrees, since no word pins the frame. Janus is the share of the views from behind that resemble a\n"
-        "frontal true view most. A prediction is one picture under one prompt at one noise level. Time is that of the optimisation alone.\n"
+        "and turned about Z by up to 45 degrees, since no word pins the frame. Janus is the share of the views from behind that resemble\n"
+        "a frontal true view most. A prediction is one picture under one prompt at one noise level. Time is the optimisation's alone.\n"
     )
 
 

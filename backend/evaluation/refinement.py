@@ -110,7 +110,7 @@ class Gain:
 def region_psnr(job: JobFolder) -> np.ndarray:
     """[N] PSNR in dB of a finished job's Gaussians against the true object, from each region's middle camera.
 
-    Nothing pins the frame of a result to the degree (`truth.TURNS`), so each is compared in the turn that fits it best.
+    No word pins the frame of a result, so each is compared in the turn that fits it best (`truth.best_turn`).
     """
     import numpy as np
 
@@ -122,7 +122,7 @@ def region_psnr(job: JobFolder) -> np.ndarray:
     from ..method.view_grid import ViewGrid
     from .measure import gaussian_renderer
     from .metrics import psnr
-    from .truth import BACKGROUND, TURNS
+    from .truth import BACKGROUND, best_turn
 
     azimuths, elevations, _ = ViewGrid.from_config(settings.from_dict(job.config).grid, (DISTANCE, DISTANCE)).centers.T
     distances = np.full(len(azimuths), DISTANCE)
@@ -134,7 +134,7 @@ def region_psnr(job: JobFolder) -> np.ndarray:
         truth, _ = world.true_views(description, azimuths - turn, elevations, distances, RESOLUTION, (BACKGROUND,) * 3)
         return np.array([psnr(image, true) for image, true in zip(images, truth.transpose(0, 2, 3, 1), strict=True)])
 
-    degree = max(TURNS.tolist(), key=lambda turn: turned(turn).mean())
+    degree = best_turn(lambda turn: float(turned(turn).mean()))
     return max((turned(degree + part) for part in PARTS), key=lambda values: values.mean())
 
 

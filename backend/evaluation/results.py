@@ -87,7 +87,7 @@ def report(rows: Sequence[Row], args: argparse.Namespace, folder: str) -> str:
         "",
         "Truth is the object that the words name, rendered at 24 views (128 px, three elevations) that no camera of the optimiser",
         'visited, in the frame that the prompt\'s front fixes. "Front view" means any view within 45 degrees of the front, so no word',
-        'pins the frame to the degree: "turned" is the best agreement with the result turned about Z by up to 6 degrees. Janus is the',
+        'pins the frame to the degree: "turned" is the best agreement with the result turned about Z by up to 45 degrees. Janus is the',
         "share of the views from behind, on a ring of 24, that resemble a frontal true view most. Mesh against Gaussians: 12 further",
         "views at 256 px. Time is that of the whole job, from loading the prior to the files.",
         "",

@@ -17,8 +17,10 @@ from .metrics import angle_between, janus_rate, nearest_azimuths, psnr, silhouet
 AZIMUTHS = np.arange(24) * 15.0 + 7.5
 ELEVATIONS = np.tile([5.0, 20.0, 40.0], 8)
 RING_ELEVATION = 15.0
-TURNS = np.arange(-6.0, 7.0)
-"""Degrees: the words "front view" mean any view within 45 degrees of the front, so nothing pins the frame to the degree."""
+COARSE_TURNS, FINE_TURNS = np.arange(-45.0, 46.0, 5.0), np.arange(-4.0, 5.0)
+"""Degrees: the words "front view" mean any view within 45 degrees of the front, so no word pins the frame more closely."""
+COARSE_VIEWS = slice(None, None, 3)
+"""The views by which coarse turns are compared, eight of the 24."""
 RESOLUTION = 128
 BACKGROUND = 0.8
 
@@ -37,7 +39,7 @@ class TruthScore:
         azimuth_error: degrees between a ring view's azimuth and that of the true view it resembles most, mean.
         wrong_views: share of the ring's views that resemble a true view more than 45 degrees away most.
         view_change: how much neighbouring views of the ring differ, relative to the true object's.
-        turn: of `TURNS`, the one about Z by which the result fits the truth best.
+        turn: the one about Z, within 45 degrees, by which the result fits the truth best.
         psnr_turned, iou_turned: as `psnr` and `iou`, with the result turned so.
         ssim_turned: structural similarity, mean over the same views, with the result turned so.
     """
@@ -61,21 +63,37 @@ def score(render: Renderer, description: Description) -> TruthScore:
     ring, _ = _rendered(render, AZIMUTHS, ring_elevations)
     true_ring, _ = true_views(description, AZIMUTHS, ring_elevations)
     resembled = nearest_azimuths(ring, true_ring, AZIMUTHS)
-    by_turn = {turn: _agreement(images, coverage, *true_views(description, AZIMUTHS - turn, ELEVATIONS)) for turn in TURNS.tolist()}
-    best = max(by_turn, key=lambda turn: by_turn[turn][0])
+
+    def turned(turn: float, views: slice = slice(None)) -> tuple[float, float]:
+        truth = true_views(description, AZIMUTHS[views] - turn, ELEVATIONS[views])
+        return _agreement(images[views], coverage[views], *truth)
+
+    best = best_turn(lambda turn: turned(turn)[0], lambda turn: turned(turn, COARSE_VIEWS)[0])
     best_images, _ = true_views(description, AZIMUTHS - best, ELEVATIONS)
+    as_it_stands, at_its_best = turned(0.0), turned(best)
     return TruthScore(
-        psnr=by_turn[0.0][0],
-        iou=by_turn[0.0][1],
+        psnr=as_it_stands[0],
+        iou=as_it_stands[1],
         janus=janus_rate(AZIMUTHS, resembled),
         azimuth_error=float(angle_between(resembled, AZIMUTHS).mean()),
         wrong_views=wrong_views(AZIMUTHS, resembled),
         view_change=view_change(ring, true_ring),
         turn=best,
-        psnr_turned=by_turn[best][0],
-        iou_turned=by_turn[best][1],
+        psnr_turned=at_its_best[0],
+        iou_turned=at_its_best[1],
         ssim_turned=float(np.mean([ssim(a, b) for a, b in zip(images, best_images, strict=True)])),
     )
+
+
+def best_turn(fit: Callable[[float], float], roughly: Callable[[float], float] | None = None) -> float:
+    """The turn about Z, in whole degrees within 45, of the best fit.
+
+    Args:
+        fit: how well the result fits when it is turned so.
+        roughly: the same at less cost, for the first look in steps of five degrees.
+    """
+    around = max(COARSE_TURNS.tolist(), key=roughly or fit)
+    return max((around + FINE_TURNS).clip(COARSE_TURNS[0], COARSE_TURNS[-1]).tolist(), key=fit)
 
 
 def _rendered(render: Renderer, azimuths: np.ndarray, elevations: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

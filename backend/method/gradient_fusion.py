@@ -3,7 +3,7 @@
 The gradient of one view is joined by what its neighbours' last gradients say in the directions it leaves free::
 
     fusion = GradientFusion(grid, config.gradient_fusion, num_train_timesteps, device)
-    result = fusion.fuse(region, t, iteration, main, active=progress >= config.gradient_fusion.start)
+    result = fusion.fuse(region, t, iteration, main, active=start <= progress < stop)
     ...                                                   # the optimiser steps with result.gradients
     fusion.record(region, t, iteration, main)             # the unfused gradient goes to the history
     fusion.remap(rows, factor)                            # whenever Gaussians were duplicated, split or pruned

@@ -104,7 +104,7 @@ class Distillation:
 
     def step(self) -> dict[str, Any]:
         """One iteration; returns its line of `trace.jsonl`."""
-        fusing = self.progress >= self.config.gradient_fusion.start and self.regions.warmed_up
+        fusing = self.config.gradient_fusion.start <= self.progress < self.config.gradient_fusion.stop and self.regions.warmed_up
         choice = self.regions.draw()  # 3.2, eqs. 6 and 7
         views = self.sample_views(choice.region)
         region = views.region

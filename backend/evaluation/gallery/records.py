@@ -34,7 +34,7 @@ class Record:
         alignment_angles: the score at each angle, of which `statistics.angle_std` makes the paper's std: the mean over angles of the
             standard deviation over runs.
         clip_b32, clip_b32_std, clip_l14, clip_l14_std, vqa_score, image_reward: the paper's own scores, where their models were given.
-        psnr, ssim, iou: against the true object at views no camera visited, the result turned about Z as fits best, by at most 6 degrees.
+        psnr, ssim, iou: against the true object at views no camera visited, the result turned about Z as fits best, by at most 45 degrees.
         psnr_fixed, iou_fixed: as it stands.
         chamfer: mean distance between the surfaces, both ways averaged, in world units (objects fill about a unit sphere).
         janus: share of the views from behind that show the front.

@@ -32,6 +32,8 @@ if TYPE_CHECKING:
     from ...guidance.prior import DiffusionPrior
 
 RUN_FILE, RECORD_FILE, STRIP_FILE = "run.json", "record.json", "turntable.png"
+MEASURES = 2
+"""Counts up whenever what is measured changes, so that records of before are measured anew."""
 ALWAYS = ("run.preview_every=0",)
 """Settings of every run, which change no result."""
 
@@ -124,10 +126,12 @@ def plan(
 
 
 def _fingerprint(config: GenerationConfig, prior: str, world: str) -> str:
-    """Of everything that decides the result: settings, weights, world, version. Where it is computed does not."""
+    """Of everything that decides the figures: settings, weights, world, versions. The device does not, nor do settings of what is off."""
     values = settings.to_dict(config)
     values["run"].pop("device", None)
-    text = json.dumps([values, prior, world, __version__], sort_keys=True)
+    if not config.gradient_fusion.enabled:
+        values["gradient_fusion"] = {"enabled": False}
+    text = json.dumps([values, prior, world, __version__, MEASURES], sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()[:12]
 
 

@@ -56,6 +56,7 @@ GROUPS: dict[str, tuple[Variant, ...]] = {
         _form("consensus of neighbours", "timestep_sampling.neighbourhood=consensus"),
         _form("one projection", "gradient_fusion.projection=global"),
         _form("no cap", "gradient_fusion.cap=inf"),
+        _form("fusion to the end", "gradient_fusion.stop=1"),
         Variant("cograd3d-literal", method="cograd3d-literal"),
     ),
 }

@@ -115,6 +115,8 @@ def test_the_true_object_scores_perfectly_and_its_reverse_is_a_wrong_front() -> 
     assert turned.psnr < 40 < 60 < turned.psnr_turned
     assert (turned.turn, turned.iou_turned) == (3.0, 1.0)
     assert turned.ssim_turned > 0.999
+    far = score(truth_renderer(description, 32), description)
+    assert (far.turn, far.iou_turned, far.wrong_views, far.azimuth_error) == (-32.0, 1.0, 0.0, 30.0), "the frame stays the prompt's"
     reversed_ = score(truth_renderer(description, 180), description)
     assert reversed_.azimuth_error == pytest.approx(180)
     assert reversed_.janus > 0.4

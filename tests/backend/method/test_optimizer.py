@@ -254,11 +254,14 @@ def test_history_holds_the_unfused_gradient_and_the_step_uses_the_fused_one(monk
     assert any(line["neighbours"] for line in lines), "some step must have fused"
 
 
-def test_fusion_waits_for_its_start() -> None:
-    run = distillation(config("gradient_fusion.start=0.2", "region_sampling.warmup_passes=0", "gradient_fusion.time_window=1"))
-    lines = [run.step() for _ in range(80)]
+def test_fusion_lasts_from_start_to_stop() -> None:
+    run = distillation(
+        config("gradient_fusion.start=0.2", "gradient_fusion.stop=0.4", "region_sampling.warmup_passes=0", "gradient_fusion.time_window=1")
+    )
+    lines = [run.step() for _ in range(110)]
     assert not any(line["neighbours"] for line in lines[:40])
-    assert any(line["neighbours"] for line in lines[40:])
+    assert sum(bool(line["neighbours"]) for line in lines[40:80]) > 20
+    assert not any(line["neighbours"] for line in lines[80:])
 
 
 def test_history_follows_the_gaussians_through_densification() -> None:

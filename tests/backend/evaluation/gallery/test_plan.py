@@ -132,13 +132,19 @@ class TestPlan:
         assert [r.config.run.seed for r in plan] == [0, 0, 1, 1] and len({r.folder for r in plan}) == 4
         assert plan[0].config.gaussians == plan[1].config.gaussians
 
-    def test_a_fingerprint_tells_what_must_be_run_again(self, prior, tmp_path):
+    def test_a_fingerprint_tells_what_must_be_run_again(self, prior, tmp_path, monkeypatch):
         a, b = planned(prior, tmp_path)[0], planned(prior, tmp_path / "elsewhere")[0]
         assert a.record.fingerprint == b.record.fingerprint
         other = planned(prior, tmp_path, sets=(*TINY, "gradient_fusion.cap=0.4"))[0]
         assert other.record.fingerprint != a.record.fingerprint and other.record.key == a.record.key
         device = planned(prior, tmp_path, sets=(*TINY, "run.device=cpu"))[0]
         assert device.record.fingerprint == a.record.fingerprint
+        monkeypatch.setattr(runs, "MEASURES", runs.MEASURES + 1)
+        assert planned(prior, tmp_path)[0].record.fingerprint != a.record.fingerprint
+
+    def test_settings_of_what_is_off_need_no_new_run(self, prior, tmp_path):
+        off = (*TINY, "gradient_fusion.enabled=false")
+        assert len({planned(prior, tmp_path, sets=sets)[0].record.fingerprint for sets in (off, (*off, "gradient_fusion.cap=0.4"))}) == 1
 
     def test_prompts_without_a_true_object_are_refused(self, prior, tmp_path):
         with pytest.raises(PromptError):
