@@ -31,6 +31,9 @@ THICKENING = 1.0
 """Samples by which depth is doubted: walls as thin as the noise of depth, seen from both sides, would else be perforated. Outlines keep
 their place, since the hull bounds them."""
 
+THIN, SPECK = 2.0, 8
+"""Samples: a part is thin where no ball of this radius fits into it; smaller pieces than this many say nothing."""
+
 
 @dataclass(frozen=True)
 class Grid:
@@ -94,7 +97,7 @@ def extract_surface(
     progress(0.9)
 
     field = np.maximum(hull, ndimage.gaussian_filter(distance, 1.0) - THICKENING * grid.spacing)
-    surface = mesh_field(connect_pieces(field, grid), grid)
+    surface = mesh_field(connect_pieces(restore_thin_parts(field, hull), grid), grid)
     progress(1.0)
     return surface
 
@@ -231,6 +234,32 @@ def fuse_depth(
 
     in_threads(fuse, range(grid.shape[0]))
     return field
+
+
+def restore_thin_parts(field: np.ndarray, hull: np.ndarray) -> np.ndarray:
+    """[X, Y, Z]: the field, with thin parts of the hull whole again where depth has cut a piece off.
+
+    A tail may be no thicker than the noise of depth, which then carves through it, while the silhouettes show it from all sides. Where
+    nothing was cut off, depth is believed: it carves the thin webs that silhouettes leave between legs.
+
+    Args:
+        field: [X, Y, Z] signed distances, negative inside.
+        hull: [X, Y, Z] `carve_hull`, nowhere above `field`.
+    """
+    pieces, count = ndimage.label(field < 0)
+    if count <= 1:
+        return field
+    solid = np.pad(hull < 0, 1)
+    core = ndimage.distance_transform_edt(solid) > THIN
+    thin = (solid & (ndimage.distance_transform_edt(~core) > THIN))[1:-1, 1:-1, 1:-1]
+    sizes, shares = np.bincount(pieces.ravel())[1:], ndimage.mean(thin, pieces, np.arange(1, count + 1))
+    cut_off = (sizes >= SPECK) & (shares >= 0.5) & (np.arange(count) != sizes.argmax())
+    parts, _ = ndimage.label(thin, np.ones((3, 3, 3)))
+    lost = np.setdiff1d(parts[np.isin(pieces, np.flatnonzero(cut_off) + 1)], [0])
+    if not len(lost):
+        return field
+    # Two samples more on either side, to where the part meets what is thick.
+    return np.where(ndimage.binary_dilation(np.isin(parts, lost), iterations=2), np.minimum(field, hull), field)
 
 
 def connect_pieces(field: np.ndarray, grid: Grid) -> np.ndarray:

@@ -20,6 +20,7 @@ from backend.meshing.surface import (
     extract_surface,
     find_bounds,
     mesh_field,
+    restore_thin_parts,
     silhouette_distance,
 )
 from backend.meshing.views import LOWEST_ELEVATION, sphere_cameras, stacked
@@ -149,6 +150,32 @@ def test_connect_pieces_bridges_by_gap_relative_to_size():
     assert joined[20, 10, 10] < 0 < joined[37, 10, 10]
     one = np.where(labels == 1, joined, 1).astype(np.float32)
     assert connect_pieces(one, grid) is one
+
+
+def test_thin_parts_that_depth_has_cut_are_whole_again_and_nothing_else_changes():
+    axis = np.arange(48.0)
+    x, y, z = np.meshgrid(axis, axis[:24], axis[:24], indexing="ij")
+    body = np.sqrt((x - 11) ** 2 + (y - 12) ** 2 + (z - 12) ** 2) - 9
+    tail = np.maximum(np.hypot(y - 12, z - 12) - 1.8, np.maximum(11 - x, x - 44))
+    hull = np.minimum(body, tail).astype(np.float32)
+    assert restore_thin_parts(hull, hull) is hull
+    field = hull.copy()
+    field[26:31] = np.maximum(hull[26:31], 2.0)  # depth has carved through the tail
+    field[2:6, 10:14, 10:14] = 2.0  # and a bowl into the body
+    joined = restore_thin_parts(field, hull)
+    assert ndimage.label(joined < 0)[1] == 1
+    assert joined[28, 12, 12] == hull[28, 12, 12] and (joined[2:6, 10:14, 10:14] == 2.0).all()
+    changed = np.flatnonzero((joined != field).any(axis=(1, 2)))
+    assert changed.min() >= 18 and changed.max() <= 31
+    assert (joined <= field).all() and (joined >= hull).all()
+
+
+def test_a_loose_piece_inside_what_is_thick_is_none_of_the_thin_parts():
+    hull = np.full((30, 30, 30), -5.0, np.float32)
+    field = hull.copy()
+    field[18:] = 2.0
+    field[22:26, 10:14, 10:14] = -1.0  # what no view sees, left over in a hollow
+    assert restore_thin_parts(field, hull) is field
 
 
 def test_confidence_is_low_where_depth_is_blurred():
