@@ -29,6 +29,7 @@ from backend.pipeline import run_job, settle
 from backend.protocol import CheckpointWritten, Event, JobSpec, Notice, Paused, Phase, PreviewReady, Regions, Result
 
 SMALL = (
+    "gradient_fusion.stop=1",  # the warm-up alone lasts 72 of the 90 steps
     "prior.views=150",
     "gaussians.count=400",
     "densification.max_count=600",
