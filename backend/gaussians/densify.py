@@ -49,14 +49,17 @@ class Densifier:
         config: thresholds and times.
         iterations: length of the run, which `config.start` and `config.stop` are shares of.
         generator: on the CPU; decides where a split's children go.
+        device: of the Gaussians.
     """
 
-    def __init__(self, config: DensificationConfig, iterations: int, generator: torch.Generator) -> None:
+    def __init__(
+        self, config: DensificationConfig, iterations: int, generator: torch.Generator, device: torch.device | str = "cpu"
+    ) -> None:
         self.config = config
         self.iterations = iterations
         self.generator = generator
-        self._gradient = torch.zeros(0)
-        self._visits = torch.zeros(0)
+        self._device = torch.device(device)
+        self._forget(0)
 
     def accumulate(self, meta: Mapping[str, Any]) -> None:
         """Add the screen-space gradients of one backward pass; `meta` is the rasteriser's.
@@ -71,10 +74,9 @@ class Densifier:
         scale = gradient.new_tensor([meta["width"], meta["height"]]) * (meta["n_cameras"] / 2)
         norm = (gradient * scale).norm(dim=-1) * visible
         if len(self._gradient) != norm.shape[1]:
-            self._forget(norm.shape[1], norm.device)
-        # A checkpoint's sums may still be in main memory.
-        self._gradient = self._gradient.to(norm.device) + norm.sum(dim=0)
-        self._visits = self._visits.to(norm.device) + visible.sum(dim=0)
+            self._forget(norm.shape[1])
+        self._gradient += norm.sum(dim=0)
+        self._visits += visible.sum(dim=0)
 
     @torch.no_grad()
     def step(self, iteration: int, model: GaussianModel, optimizers: dict[str, torch.optim.Optimizer]) -> Remap | None:
@@ -97,7 +99,7 @@ class Densifier:
         if not refines and not resets:
             return None
         if len(self._gradient) != count:
-            self._forget(count, model.device)
+            self._forget(count)
         state = {
             "rows": torch.arange(count, device=model.device),
             "factor": torch.ones(count, device=model.device),
@@ -112,7 +114,7 @@ class Densifier:
             ops = import_quietly("gsplat.strategy.ops")
             ops.reset_opa(model.params, optimizers, {}, max(RESET_OPACITY * config.prune_opacity, 0.01))
         if refines:
-            self._forget(len(model), model.device)
+            self._forget(len(model))
         if not (pruned or duplicated or split or resets):
             return None
         return Remap(state["rows"], state["factor"], duplicated, split, pruned, resets)
@@ -158,9 +160,9 @@ class Densifier:
             torch.manual_seed(seed)
             yield
 
-    def _forget(self, count: int, device: torch.device) -> None:
-        self._gradient = torch.zeros(count, device=device)
-        self._visits = torch.zeros(count, device=device)
+    def _forget(self, count: int) -> None:
+        self._gradient = torch.zeros(count, device=self._device)
+        self._visits = torch.zeros(count, device=self._device)
 
     def state_dict(self) -> dict[str, Tensor]:
         """What has been accumulated since the last refinement (`gradient` and `visits` [N]) and the generator's state."""
@@ -168,5 +170,5 @@ class Densifier:
 
     def load_state_dict(self, state: Mapping[str, Tensor]) -> None:
         """Go on where `state_dict` was taken."""
-        self._gradient, self._visits = state["gradient"].clone(), state["visits"].clone()
+        self._gradient, self._visits = (state[name].to(self._device, copy=True) for name in ("gradient", "visits"))
         self.generator.set_state(state["generator"].cpu())

@@ -93,9 +93,8 @@ class Distillation:
         self.prompts = ViewPrompts(prior, prompt, negative_prompt, enabled=guidance.view_prompts, blend=guidance.blend_views)
         self.rule = make_rule(prior, guidance)
         self.optimizers = make_optimizers(model, config.optimizer)
-        self.densifier = Densifier(
-            config.densification, config.optimizer.iterations, torch.Generator().manual_seed(int(seeds[4].generate_state(1)[0]))
-        )
+        splits = torch.Generator().manual_seed(int(seeds[4].generate_state(1)[0]))
+        self.densifier = Densifier(config.densification, config.optimizer.iterations, splits, model.device)
 
     @property
     def progress(self) -> float:
@@ -104,7 +103,8 @@ class Distillation:
 
     def step(self) -> dict[str, Any]:
         """One iteration; returns its line of `trace.jsonl`."""
-        fusing = self.config.gradient_fusion.start <= self.progress < self.config.gradient_fusion.stop and self.regions.warmed_up
+        before_stop = self.progress < self.config.gradient_fusion.stop
+        fusing = before_stop and self.progress >= self.config.gradient_fusion.start and self.regions.warmed_up
         choice = self.regions.draw()  # 3.2, eqs. 6 and 7
         views = self.sample_views(choice.region)
         region = views.region
@@ -112,7 +112,8 @@ class Distillation:
         main, loss = self.main_gradient(views, drawn.t)  # eqs. 5 and 9
         fused = self.fusion.fuse(region, drawn.t, self.iteration, main, active=fusing)  # 3.4, eq. 10
         self.descend(fused.gradients)
-        self.fusion.record(region, drawn.t, self.iteration, main)  # the unfused gradient
+        if before_stop:
+            self.fusion.record(region, drawn.t, self.iteration, main)  # the unfused gradient
         normalised = self.regions.record(region, loss, drawn.t / self.prior.num_train_timesteps)
         self.timesteps.record(region, normalised)
         line = {

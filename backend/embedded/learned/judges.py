@@ -26,9 +26,9 @@ def cached_judge(blank: Judge, train: Callable[[], Judge], name: str, path: Path
         path: another file.
     """
     path = path or world.cache_folder() / f"{name}-{world.version()}.safetensors"
-    judge = blank
     try:
-        judge.load_state_dict(load_file(path))
+        blank.load_state_dict(load_file(path))
+        judge = blank
     except (OSError, SafetensorError, RuntimeError):
         judge = train()
         path.parent.mkdir(parents=True, exist_ok=True)

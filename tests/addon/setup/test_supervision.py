@@ -264,7 +264,7 @@ class TestInstalling:
 
 @pytest.mark.skipif(os.name == "nt", reason="process ids")
 class TestCancelling:
-    def test_ends_everything_that_was_started(self, supervisor, play, tmp_path):
+    def test_ends_everything_that_was_started(self, supervisor, play, tmp_path, is_alive, wait_until):
         play("hangs")
         supervisor.install()
         wait(supervisor, lambda situation: situation.fraction == 0.5)
@@ -274,10 +274,7 @@ class TestCancelling:
         supervisor.cancel()
         assert time.monotonic() - started < 1.0
         assert supervisor.situation.phase is Phase.ABSENT, "cancelled is no failure"
-        deadline = time.monotonic() + 5
-        while any(is_alive(pid) for pid in pids) and time.monotonic() < deadline:
-            time.sleep(0.01)
-        assert not any(is_alive(pid) for pid in pids)
+        wait_until(lambda: not any(is_alive(pid) for pid in pids), 5.0)
 
     def test_does_nothing_where_nothing_runs(self, supervisor):
         supervisor.cancel()
@@ -297,14 +294,6 @@ class TestCancelling:
         supervisor.install()
         supervisor.choose(location=tmp_path / "other", own_python=None)
         assert supervisor.situation.phase is Phase.ABSENT and supervisor.situation.root == tmp_path / "other"
-
-
-def is_alive(pid: int) -> bool:
-    """Whether a process runs; one that ended and was not waited for does not."""
-    try:
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
-    except OSError:
-        return False
 
 
 class TestVerifying:

@@ -172,7 +172,7 @@ class TestSurroundings:
         with LocalExecutor(1, gpus=("0",)) as executor, pytest.raises(ResourceError, match="a needs 2 GPUs, and 1 can be used"):
             list(executor.run([python("a", "pass", gpus=2)]))
 
-    def test_the_command_line_is_what_runs(self, wait_until):
+    def test_the_command_line_is_what_runs(self):
         (outcome,) = run([Task("a", ("genrate",))])
         assert (outcome.exit_code, outcome.attempts) == (2, 1)
         assert "'genrate'" in outcome.message

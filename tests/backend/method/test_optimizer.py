@@ -258,10 +258,12 @@ def test_fusion_lasts_from_start_to_stop() -> None:
     run = distillation(
         config("gradient_fusion.start=0.2", "gradient_fusion.stop=0.4", "region_sampling.warmup_passes=0", "gradient_fusion.time_window=1")
     )
-    lines = [run.step() for _ in range(110)]
+    lines = [run.step() for _ in range(80)]
     assert not any(line["neighbours"] for line in lines[:40])
-    assert sum(bool(line["neighbours"]) for line in lines[40:80]) > 20
-    assert not any(line["neighbours"] for line in lines[80:])
+    assert sum(bool(line["neighbours"]) for line in lines[40:]) > 20
+    history = flatten(run.fusion.state_dict())
+    assert not any(run.step()["neighbours"] for _ in range(30))
+    assert flatten(run.fusion.state_dict())[1] == history[1], "what nobody will ask for is not written down"
 
 
 def test_history_follows_the_gaussians_through_densification() -> None:
