@@ -124,7 +124,7 @@ class GridConfig:
     fov: float | None = setting(None, "vertical field of view; None: as the prior recommends", low=5, high=120)
     cameras: str = setting(
         "region",
-        "views of one step: all in one region, independent over the whole grid (uniform), or evenly around from one region on (orbit)",
+        "views: in the regions drawn for them, independent over the whole grid (uniform), or evenly around from one region on (orbit)",
         choices=("region", "uniform", "orbit"),
     )
 
@@ -139,7 +139,7 @@ class RegionSamplingConfig:
         "convergence indicator r: ratio (eq. 6, n capped at the window), literal (eq. 6), level",
         choices=("ratio", "literal", "level"),
     )
-    window: int = setting(10, "length of the moving average of a region's loss", low=2)
+    window: int = setting(40, "length of the moving average of a region's loss, in visits", low=2)
     temperature: float | None = setting(None, "tau of eq. 7; None: 0.1 for ratio and literal, 0.5 for level", low=1e-3)
     uniform_floor: float = setting(0.15, "share of the probability that is spread uniformly", low=0, high=1)
     warmup_passes: int = setting(2, "round-robin passes over all regions before eq. 7 is used", low=0)
@@ -233,7 +233,8 @@ class OptimizerConfig:
     """The loop's length, batch and learning rates (Adam)."""
 
     iterations: int = setting(1000, "optimisation steps", low=1)
-    views: int = setting(4, "cameras sampled inside the region at each step", low=1, high=64)
+    views: int = setting(4, "cameras of a step", low=1, high=64)
+    views_per_region: int = setting(1, "of these, how many share a region, and with it a timestep and a gradient to fuse", low=1, high=64)
     resolution_steps: tuple[tuple[float, int], ...] = setting(
         (), "pairs (progress, pixels) of the render size; empty: the prior's size throughout"
     )

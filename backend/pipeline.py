@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import copy
 import shutil
+import statistics
 import time
 from collections import deque
 from collections.abc import Callable
@@ -147,23 +148,25 @@ class _Run:
 
     def _optimise(self) -> None:
         total, every = self.config.optimizer.iterations, self.config.run
-        clock, last_told, line = _Clock(), 0.0, None
+        clock, last_told = _Clock(), 0.0
+        lines: list[dict[str, Any]] = []
         while self.distillation.iteration < total and not self.control.should_stop:
             self._obey()
             self.control.has_unsaved = True
-            line = self.distillation.step()
-            self.folder.append_trace(line)
+            lines = self.distillation.step()
+            for line in lines:
+                self.folder.append_trace(line)
             clock.tick()
-            done, self._region = self.distillation.iteration, line["region"]
+            done, self._region = self.distillation.iteration, lines[-1]["region"]
             if time.monotonic() - last_told >= REGIONS_INTERVAL and done < total:
                 last_told = time.monotonic()
-                self._tell_progress(clock, line)
+                self._tell_progress(clock, lines)
             if done % every.checkpoint_every == 0 and done < total:
                 self.write_checkpoint()
             if every.preview_every and done % every.preview_every == 0:
                 self.write_preview()
-        if line is not None:
-            self._tell_progress(clock, line)
+        if lines:
+            self._tell_progress(clock, lines)
         self.write_checkpoint()
         self.control.raise_if_cancelled()
         self.write_preview()
@@ -292,17 +295,17 @@ class _Run:
                 image = self.folder.view_path(region).relative_to(self.folder.path).as_posix()
                 self.emit(PreviewReady(iteration=self.distillation.iteration, image=image, region=region))
 
-    def _tell_progress(self, clock: _Clock, line: dict[str, Any]) -> None:
+    def _tell_progress(self, clock: _Clock, lines: list[dict[str, Any]]) -> None:
         done, total = self.distillation.iteration, self.config.optimizer.iterations
         speed = clock.speed
         self.emit(
             Progress(
                 iteration=done,
                 total=total,
-                loss=line["loss"],
+                loss=statistics.fmean(line["loss"] for line in lines),
                 iterations_per_second=speed,
                 seconds_left=(total - done) / speed if speed else -1.0,
-                gaussians=line["gaussians"],
+                gaussians=lines[-1]["gaussians"],
                 memory=resident_bytes(),
             )
         )

@@ -32,7 +32,7 @@ def check(config: GenerationConfig) -> None:
         _in_order("timestep_sampling.start", t.start, "timestep_sampling.clip_high", highest)
     if config.gradient_fusion.enabled and grid.cameras == "uniform":
         raise ConfigError(
-            "gradient_fusion needs the views of a step in one region, and grid.cameras is uniform.",
+            "gradient_fusion needs views in the regions drawn for them, and grid.cameras is uniform.",
             remedy="Set grid.cameras to region, or switch the fusion off with --without gradient-fusion.",
         )
     _in_order("guidance.cds_gap", config.guidance.cds_gap[0], "its second number", config.guidance.cds_gap[1])

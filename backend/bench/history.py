@@ -10,6 +10,8 @@ from typing import Any
 
 GAUSSIANS = (100_000, 300_000, 1_000_000)
 REGIONS = (36, 72)
+STEP = 4
+"""Regions of a step, spread over the middle band."""
 RESERVE = 1.5
 """A row is measured if its history and what fusing needs, times this, are free."""
 
@@ -20,7 +22,7 @@ class Row:
 
     Attributes:
         gaussians, regions: the size.
-        neighbours: how many gradients each fused one was joined by.
+        neighbours: how many gradients a step's were joined by, over all its regions.
         bytes: of the full history.
         fuse, record: seconds a step, the median.
         skipped: why it was not measured; empty if it was.
@@ -93,15 +95,15 @@ def measure(count: int, regions: int, degree: int, repeat: int, device: Any, his
     grid = ViewGrid(regions // 3, (-10.0, 10.0, 30.0, 60.0), (3.3, 3.3))
     config = FusionConfig(memory_limit_gib=1e6, time_window=1.0, history_device=history_device)
     fusion = GradientFusion(grid, config, 1000, device)
-    history, step = fusion.required_bytes(count * numbers(degree)), 8 * 4 * count * numbers(degree)
-    for where, needed in ((fusion.history_device, history), (device, step)):
+    history, working = fusion.required_bytes(count * numbers(degree)), 8 * 4 * STEP * count * numbers(degree)
+    for where, needed in ((fusion.history_device, history), (device, working)):
         free = free_bytes(where)
         if free is not None and free < RESERVE * needed:
             return Row(count, regions, skipped=f"{RESERVE * needed / 2**30:.1f} GiB are needed on {where}, {free / 2**30:.1f} are free")
     generator = torch.Generator(device).manual_seed(0)
 
     def gradients() -> dict[str, Any]:
-        return {name: torch.randn(count, *shape, generator=generator, device=device) for name, shape in shapes(degree).items()}
+        return {name: torch.randn(STEP, count, *shape, generator=generator, device=device) for name, shape in shapes(degree).items()}
 
     def wait() -> float:
         if device.type == "cuda":
@@ -110,18 +112,20 @@ def measure(count: int, regions: int, degree: int, repeat: int, device: Any, his
 
     main = gradients()
     for region in range(regions):
-        fusion.record(region, 500, region, main)
-    region = regions // 2  # of the middle band: neighbours on all sides
+        fusion.record([region], [500], region, {name: gradient[:1] for name, gradient in main.items()})
+    step = [regions // 3 + k * regions // 3 // STEP for k in range(STEP)]  # neighbours on all sides
+    t = [500] * STEP
     fuse, record, result = [], [], None
     for turn in range(repeat + 1):  # the first warms up
         began = wait()
-        result = fusion.fuse(region, 500, regions + turn, main)
+        result = fusion.fuse(step, t, regions + turn, main)
         fused = wait()
-        fusion.record(region, 500, regions + turn, main)
+        fusion.record(step, t, regions + turn, main)
         ended = wait()
         if turn:
             fuse.append(fused - began)
             record.append(ended - fused)
     assert result is not None
     middle = len(fuse) // 2
-    return Row(count, regions, len(result.neighbours), fusion.nbytes, sorted(fuse)[middle], sorted(record)[middle])
+    neighbours = sum(len(report.neighbours) for report in result.reports)
+    return Row(count, regions, neighbours, fusion.nbytes, sorted(fuse)[middle], sorted(record)[middle])

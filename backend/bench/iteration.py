@@ -152,7 +152,8 @@ def measure(args: argparse.Namespace) -> Measurement:
                     watch.seconds.clear()
                 before = _sums(watch)
                 floor.forget()
-                write(step())
+                for line in step():
+                    write(line)
                 if iteration == 0 and _is_short(iterations, len(distillation.grid)):
                     _fill_history(distillation)
                 if iteration >= iterations // 2:
@@ -197,9 +198,9 @@ def _is_short(iterations: int, regions: int) -> bool:
 
 def _fill_history(distillation: Any) -> None:
     """Gives every region a history, so that every neighbour counts from now on: fusion at its dearest."""
-    gradients = {name: 1e-6 + parameter.detach() * 1e-3 for name, parameter in distillation.model.params.items()}
+    gradients = {name: 1e-6 + parameter.detach()[None] * 1e-3 for name, parameter in distillation.model.params.items()}
     for region in range(len(distillation.grid)):
-        type(distillation.fusion).record(distillation.fusion, region, 500, 0, gradients)
+        type(distillation.fusion).record(distillation.fusion, [region], [500], 0, gradients)
 
 
 def _sums(watch: Stopwatch) -> tuple[float, float]:
@@ -225,7 +226,7 @@ def _instrument(distillation: Any, watch: Stopwatch, floor: Floor) -> None:
     for part, owner, methods in (
         ("render", distillation.model, ("render",)),
         ("denoise", distillation.prior, ("predict_noise",)),
-        ("rasteriser", distillation, ("main_gradient",)),
+        ("rasteriser", distillation, ("main_gradients",)),
         ("adam", distillation, ("descend",)),
         ("densify", distillation, ("refine_gaussians",)),
         ("cameras", distillation, ("sample_views",)),

@@ -86,7 +86,12 @@ def rows_per_iteration(config: GenerationConfig, prior: DiffusionPrior) -> float
     config = settle(config, prior)
     config = replace(
         config,
-        optimizer=OptimizerConfig(iterations=DRY_STEPS, views=config.optimizer.views, resolution_steps=((0.0, 8),)),
+        optimizer=OptimizerConfig(
+            iterations=DRY_STEPS,
+            views=config.optimizer.views,
+            views_per_region=config.optimizer.views_per_region,
+            resolution_steps=((0.0, 8),),
+        ),
         densification=DensificationConfig(enabled=False),
         gradient_fusion=FusionConfig(enabled=False),
         gaussians=replace(config.gaussians, initial="blob", count=8),

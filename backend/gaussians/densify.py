@@ -61,17 +61,17 @@ class Densifier:
         self._device = torch.device(device)
         self._forget(0)
 
-    def accumulate(self, meta: Mapping[str, Any]) -> None:
+    def accumulate(self, meta: Mapping[str, Any], views: int) -> None:
         """Add the screen-space gradients of one backward pass; `meta` is the rasteriser's.
 
-        Gradients are in normalised image coordinates (-1..1) and, as in gsplat, multiplied by the number of cameras, so that neither
-        resolution nor batch size changes their scale when the loss is a mean over views.
+        Gradients are in normalised image coordinates (-1..1) and, as in gsplat, multiplied by the number of views that the loss is
+        a mean over, whether or not this pass is of all of them, so that neither resolution nor batch size changes their scale.
         """
         if not self.config.enabled or meta["means2d"].grad is None:
             return
         gradient = meta["means2d"].grad  # [C, N, 2]
         visible = (meta["radii"] > 0).all(dim=-1)
-        scale = gradient.new_tensor([meta["width"], meta["height"]]) * (meta["n_cameras"] / 2)
+        scale = gradient.new_tensor([meta["width"], meta["height"]]) * (views / 2)
         norm = (gradient * scale).norm(dim=-1) * visible
         if len(self._gradient) != norm.shape[1]:
             self._forget(norm.shape[1])

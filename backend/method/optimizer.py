@@ -23,10 +23,10 @@ from ..guidance.prior import DiffusionPrior
 from ..guidance.prompts import ViewPrompts
 from ..guidance.rules import Moment, make_rule
 from ..settings_agreement import check_region_weights
-from .gradient_fusion import GradientFusion
-from .region_sampling import RegionSampler
+from .gradient_fusion import FusionReport, GradientFusion
+from .region_sampling import RegionDraw, RegionSampler
 from .surface_terms import surface_terms
-from .timestep_sampling import TimestepSampler
+from .timestep_sampling import TimestepDraw, TimestepSampler
 from .view_grid import ViewGrid, orbit
 
 BACKDROP_TINT = 0.02
@@ -35,17 +35,17 @@ BACKDROP_TINT = 0.02
 
 @dataclass(frozen=True)
 class Views:
-    """The cameras of one step.
+    """The cameras of one step, region after region.
 
     Attributes:
-        region: the one that the step is booked under; all cameras are in it, unless `grid.cameras` spreads them.
+        regions: [R] those that the step is booked under; each has V / R of the cameras.
         azimuths, elevations, distances: [V] degrees and world units.
         viewmats, Ks: [V, 4, 4] and [V, 3, 3] float32 on the model's device.
         resolution: pixels along an edge.
         background: [V, 3] plain colours.
     """
 
-    region: int
+    regions: list[int]
     azimuths: np.ndarray
     elevations: np.ndarray
     distances: np.ndarray
@@ -53,6 +53,12 @@ class Views:
     Ks: Tensor
     resolution: int
     background: Tensor
+
+    @property
+    def slices(self) -> list[slice]:
+        """[R] which of the cameras are each region's."""
+        share = len(self.azimuths) // len(self.regions)
+        return [slice(first, first + share) for first in range(0, len(self.azimuths), share)]
 
 
 class Distillation:
@@ -101,63 +107,79 @@ class Distillation:
         """prog: the share of the iterations that is done."""
         return self.iteration / self.config.optimizer.iterations
 
-    def step(self) -> dict[str, Any]:
-        """One iteration; returns its line of `trace.jsonl`."""
+    def step(self) -> list[dict[str, Any]]:
+        """One iteration; returns its lines of `trace.jsonl`, one a region."""
         before_stop = self.progress < self.config.gradient_fusion.stop
         fusing = before_stop and self.progress >= self.config.gradient_fusion.start and self.regions.warmed_up
-        choice = self.regions.draw()  # 3.2, eqs. 6 and 7
-        views = self.sample_views(choice.region)
-        region = views.region
-        drawn = self.timesteps.sample(region, self.progress)  # 3.3, eq. 8
-        main, loss = self.main_gradient(views, drawn.t)  # eqs. 5 and 9
-        fused = self.fusion.fuse(region, drawn.t, self.iteration, main, active=fusing)  # 3.4, eq. 10
-        self.descend(fused.gradients)
+        choices = self.regions.draw(self.config.optimizer.views // self.views_per_region)  # 3.2, eqs. 6 and 7
+        views = self.sample_views([choice.region for choice in choices])
+        drawn = [self.timesteps.sample(region, self.progress) for region in views.regions]  # 3.3, eq. 8
+        t = [draw.t for draw in drawn]
+        main, losses = self.main_gradients(views, t)  # eqs. 5 and 9
+        fused = self.fusion.fuse(views.regions, t, self.iteration, main, active=fusing)  # 3.4, eq. 10
+        self.descend({name: gradients.sum(dim=0) for name, gradients in fused.gradients.items()})
         if before_stop:
-            self.fusion.record(region, drawn.t, self.iteration, main)  # the unfused gradient
-        normalised = self.regions.record(region, loss, drawn.t / self.prior.num_train_timesteps)
-        self.timesteps.record(region, normalised)
-        line = {
+            self.fusion.record(views.regions, t, self.iteration, main)  # the unfused gradients
+        lines = []
+        for k, (region, loss, draw) in enumerate(zip(views.regions, losses, drawn, strict=True)):
+            normalised = self.regions.record(region, loss, draw.t / self.prior.num_train_timesteps)
+            self.timesteps.record(region, normalised)
+            lines.append(self.trace_line(views, k, choices[k], draw, loss, normalised, fused.reports[k]))
+        self.refine_gaussians()
+        self.iteration += 1
+        return lines
+
+    def trace_line(
+        self, views: Views, k: int, choice: RegionDraw, drawn: TimestepDraw, loss: float, normalised: float, fusion: FusionReport
+    ) -> dict[str, Any]:
+        """What is kept of the step's `k`-th region: all from which the equations can be recomputed."""
+        first = views.slices[k].start
+        return {
             "iteration": self.iteration,
-            "region": region,
-            "azimuth": float(views.azimuths[0]),
-            "elevation": float(views.elevations[0]),
-            "distance": float(views.distances[0]),
+            "region": views.regions[k],
+            "azimuth": float(views.azimuths[first]),
+            "elevation": float(views.elevations[first]),
+            "distance": float(views.distances[first]),
             "loss": loss,
             "loss_normalised": normalised,
             "indicator": choice.indicator.tolist(),
             "probability": choice.probability.tolist(),
             "weight": choice.weight.tolist(),
             **asdict(drawn),
-            "neighbours": fused.neighbours,
-            "norm_main": fused.norm_main,
-            "norm_projected": fused.norm_projected,
-            "norm_fused": fused.norm_fused,
+            "neighbours": fusion.neighbours,
+            "norm_main": fusion.norm_main,
+            "norm_projected": fusion.norm_projected,
+            "norm_fused": fusion.norm_fused,
             "gaussians": len(self.model),
         }
-        self.refine_gaussians()
-        self.iteration += 1
-        return line
 
-    def sample_views(self, region: int) -> Views:
-        """Cameras spread evenly over the region (`place_cameras` has the other ways), each in front of its own plain background."""
+    @property
+    def views_per_region(self) -> int:
+        """Cameras that share a region, a timestep and a gradient: those that the prior predicts together, at the least."""
+        if self.config.grid.cameras == "orbit":
+            return self.prior.views_per_prediction if self.prior.views_per_prediction > 1 else self.config.optimizer.views
+        return self.config.optimizer.views_per_region
+
+    def sample_views(self, regions: list[int]) -> Views:
+        """Cameras in these regions (or where `place_cameras` puts them), each in front of its own plain background."""
         count, resolution = self.config.optimizer.views, self.resolution
-        azimuths, elevations, distances = self.place_cameras(region, count).T
+        share = count // len(regions)
+        azimuths, elevations, distances = np.concatenate([self.place_cameras(region, share) for region in regions]).T
         backdrops = np.array(self.prior.recommended.backdrops)
         level, deviation = backdrops[self.rng.integers(len(backdrops), size=count)].T
         colour = self.rng.normal(level, deviation)[:, None] + self.rng.normal(0, BACKDROP_TINT, (count, 3))
         background = _float32(colour.clip(0, 1), self.model.device)
-        booked = self.grid.region_of(azimuths[0], elevations[0], distances[0])
+        booked = [self.grid.region_of(azimuths[first], elevations[first], distances[first]) for first in range(0, count, share)]
         viewmats = _float32(orbit_viewmats(azimuths, elevations, distances), self.model.device)
         Ks = _float32(intrinsics(self.fov, resolution, resolution), self.model.device).expand(count, 3, 3)
         return Views(booked, azimuths, elevations, distances, viewmats, Ks, resolution, background)
 
     def place_cameras(self, region: int, count: int) -> np.ndarray:
-        """[count, 3] azimuths, elevations and distances of a step's cameras, as `grid.cameras` says."""
+        """[count, 3] azimuths, elevations and distances of the cameras drawn for a region, as `grid.cameras` says."""
         if self.config.grid.cameras == "uniform":
             return self.grid.sample_anywhere(self.rng, count)
         if self.config.grid.cameras == "orbit":
-            together = self.prior.views_per_prediction if self.prior.views_per_prediction > 1 else count
-            return np.concatenate([orbit(first, together) for first in self.grid.sample(region, self.rng, count // together)])
+            return orbit(self.grid.sample(region, self.rng, 1)[0], count)
         return self.grid.sample(region, self.rng, count)
 
     @property
@@ -166,24 +188,41 @@ class Distillation:
         steps = self.config.optimizer.resolution_steps or ((0.0, self.prior.recommended.resolutions[-1]),)
         return [pixels for progress, pixels in steps if progress <= self.progress][-1]
 
-    def main_gradient(self, views: Views, t: int) -> tuple[dict[str, Tensor], float]:
-        """g_main per parameter group, and the raw loss, for one region's views at one timestep."""
-        rendered = self.model.render(
-            views.viewmats, views.Ks, views.resolution, views.resolution, views.background, implementation=self.config.run.rasterizer
-        )
-        images = rendered.rgb.permute(0, 3, 1, 2).to(self.prior.device)
+    def main_gradients(self, views: Views, t: list[int]) -> tuple[dict[str, Tensor], list[float]]:
+        """g_main per parameter group, [R, rows, ...], and the raw losses [R], for each region's views at its timestep.
+
+        The prior is asked once for all views. What it says of the images then goes back to the Gaussians a region at a time.
+        """
+        rendered = [self.render(views, own) for own in views.slices]
+        images = torch.cat([render.rgb for render in rendered]).detach().permute(0, 3, 1, 2).to(self.prior.device).requires_grad_()
+        losses, towards = self.image_gradients(views, images, t)
+        gradients: dict[str, list[Tensor]] = {name: [] for name in self.model.params}
+        for render, own in zip(rendered, views.slices, strict=True):
+            penalties = self.regulariser(render.alpha) + self.surface_terms(render, views, own)
+            objective = (render.rgb * towards[own]).sum() + penalties * len(render.rgb) / len(images)
+            for name, gradient in zip(gradients, torch.autograd.grad(objective, list(self.model.params.values())), strict=True):
+                gradients[name].append(gradient)
+            self.densifier.accumulate(render.meta, len(images))
+        return {name: torch.stack(each) for name, each in gradients.items()}, losses
+
+    def render(self, views: Views, own: slice) -> RenderOutput:
+        """The Gaussians from some of the views."""
+        size, implementation = views.resolution, self.config.run.rasterizer
+        return self.model.render(views.viewmats[own], views.Ks[own], size, size, views.background[own], implementation=implementation)
+
+    def image_gradients(self, views: Views, images: Tensor, t: list[int]) -> tuple[list[float], Tensor]:
+        """The regions' raw losses, and dL/d(image) [V, H, W, 3] on the model's device: the prior's answer, back through its encoder."""
+        timesteps = torch.tensor(t, device=images.device).repeat_interleave(len(images) // len(t))
         self.prior.progress = self.progress
         z = self.prior.encode_images(images)
         words = self.prompts.views(views.azimuths.tolist(), views.elevations.tolist(), views.viewmats, self.rule.perp_neg_at(self.progress))
         moment = Moment(self.progress, *self.timesteps.bounds(self.progress))
-        guidance = self.rule(z.detach(), torch.full((len(z),), t, device=z.device), words, moment, self.noise)
-        objective = (z * guidance.gradient).sum() + self.regulariser(rendered.alpha).to(z.device)
-        objective = objective + self.surface_terms(rendered, views).to(z.device)
+        guidance = self.rule(z.detach(), timesteps, words, moment, self.noise)
+        objective = (z * guidance.gradient).sum()
         if guidance.target is not None:
             objective = objective + guidance.target_weight * pull(images, guidance.target)
-        gradients = torch.autograd.grad(objective, list(self.model.params.values()))
-        self.densifier.accumulate(rendered.meta)
-        return dict(zip(self.model.params, gradients, strict=True)), guidance.loss.mean().item()
+        (gradient,) = torch.autograd.grad(objective, images)
+        return guidance.loss.view(len(t), -1).mean(dim=1).tolist(), gradient.permute(0, 2, 3, 1).to(self.model.device)
 
     def regulariser(self, alpha: Tensor) -> Tensor:
         """Penalties on the coverage [V, H, W, 1] that a 2D prior cannot make: a fog of one colour looks to it like a plain background."""
@@ -191,9 +230,9 @@ class Distillation:
         sparsity = settings.sparsity * max(0.0, 1 - self.progress / settings.sparsity_end)
         return (sparsity * alpha + settings.opacity_entropy * alpha * (1 - alpha)).sum() / len(alpha)
 
-    def surface_terms(self, rendered: RenderOutput, views: Views) -> Tensor:
+    def surface_terms(self, rendered: RenderOutput, views: Views, own: slice) -> Tensor:
         """What draws the Gaussians onto a surface; 0 unless the settings ask for it."""
-        return surface_terms(self.model, rendered, views.viewmats, views.Ks, self.config.optimizer, self.config.run.rasterizer)
+        return surface_terms(self.model, rendered, views.viewmats[own], views.Ks[own], self.config.optimizer, self.config.run.rasterizer)
 
     def descend(self, gradients: dict[str, Tensor]) -> None:
         """One Adam step along the given gradients."""
@@ -241,7 +280,12 @@ class Distillation:
 
 def check_cameras(config: GenerationConfig, prior: DiffusionPrior) -> None:
     """Views that a prior predicts together must stand evenly around the asset. Raises `ConfigError` where they would not."""
-    together, views = prior.views_per_prediction, config.optimizer.views
+    together, views, share = prior.views_per_prediction, config.optimizer.views, config.optimizer.views_per_region
+    if config.grid.cameras != "orbit" and views % share:
+        raise ConfigError(
+            f"{views} views a step cannot be divided into regions of {share}.",
+            remedy="Set optimizer.views to a multiple of optimizer.views_per_region.",
+        )
     if views % together:
         raise ConfigError(
             f"This image model predicts {together} views together, which {views} views a step cannot be divided into.",

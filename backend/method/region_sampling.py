@@ -4,9 +4,9 @@ In a loop::
 
     sampler = RegionSampler(grid, config.region_sampling, np.random.default_rng(seed))
     for iteration in range(iterations):
-        region = sampler.draw().region
-        ...                                              # render, guide, measure the loss at timestep t
-        loss_normalised = sampler.record(region, loss, t / num_train_timesteps)
+        for draw in sampler.draw(count):                 # as many regions as a step has
+            ...                                          # render, guide, measure the loss at timestep t
+            loss_normalised = sampler.record(draw.region, loss, t / num_train_timesteps)
 """
 
 from __future__ import annotations
@@ -61,7 +61,7 @@ class RegionSampler:
     - Disabled (the ablation "w/o A"): uniform from the first draw, times the user's weights.
 
     Args:
-        grid: the regions, only counted here.
+        grid: the regions.
         config: the settings.
         rng: source of the draws; a `Generator` whose bit generator keeps its state in plain numbers (numpy's default does).
     """
@@ -71,6 +71,7 @@ class RegionSampler:
         self.temperature = DEFAULT_TEMPERATURE[config.indicator] if config.temperature is None else config.temperature
         self._rng = rng
         n = len(grid)
+        self._azimuth = np.arange(n) % grid.azimuth_bins
         self._visits = np.zeros(n, dtype=np.int64)
         self._weights = np.ones(n)
         self._latest = np.zeros(n)
@@ -136,14 +137,27 @@ class RegionSampler:
 
     def probabilities(self) -> np.ndarray:
         """[N] the distribution of the next draw; sums to 1."""
-        return self._distribution(self.indicators())
+        return self._distribution(self.indicators(), np.zeros_like(self._visits))
 
-    def draw(self) -> RegionDraw:
-        """The next region, and what it was drawn from."""
-        indicator = self.indicators()
-        probability = self._distribution(indicator)
-        region = int(self._rng.choice(len(probability), p=probability))
-        return RegionDraw(region, indicator, probability, self.weights)
+    def draw(self, count: int = 1) -> list[RegionDraw]:
+        """The next step's regions, and what they were drawn from.
+
+        A systematic sample: `count` points, evenly spaced from a random start, on the probabilities laid out around the object. Each region
+        comes as often as its probability says, at most once a step (twice only when every other that may be drawn has come), and the
+        regions of a step stand as far around the object from each other as that allows.
+        """
+        indicator, taken = self.indicators(), np.zeros_like(self._visits)
+        draws: list[RegionDraw] = []
+        while len(draws) < count:
+            probability = self._distribution(indicator, taken)
+            wanted = min(count - len(draws), int(np.count_nonzero(probability)))
+            order = self._around()
+            shares = np.cumsum(_inclusion(probability, wanted)[order])
+            points = (self._rng.random() + np.arange(wanted)) * (shares[-1] / wanted)
+            chosen = order[np.searchsorted(shares, np.minimum(points, np.nextafter(shares[-1], 0)), side="right")]
+            taken[chosen] += 1
+            draws += [RegionDraw(int(region), indicator, probability, self.weights) for region in chosen]
+        return draws
 
     def record(self, region: int, loss: float, t_fraction: float) -> float:
         """Takes in the loss of a step in `region` at timestep `t_fraction` * T and returns it normalised.
@@ -191,18 +205,25 @@ class RegionSampler:
             raise IndexError(f"region {region} is not in 0..{len(self._visits) - 1}")
         return region
 
+    def _around(self) -> np.ndarray:
+        """[N] the regions, azimuth after azimuth; those at one azimuth in a fresh random order."""
+        return np.lexsort((self._rng.random(len(self._azimuth)), self._azimuth))
+
     def _active(self) -> np.ndarray:
         """[N] bool: the regions that may be drawn."""
         active = self._weights > 0
         return active if active.any() else np.ones_like(active)
 
-    def _distribution(self, indicator: np.ndarray) -> np.ndarray:
+    def _distribution(self, indicator: np.ndarray, taken: np.ndarray) -> np.ndarray:
+        """[N] the distribution of a draw, of a step that has drawn each region `taken` [N] times already."""
         n = len(indicator)
         active = self._active()
+        free = active & (taken == taken[active].min())
         if not self.config.enabled:
             p = np.full(n, 1.0 / n)
         elif not self.warmed_up:
-            p = (active & (self._visits == self._visits[active].min())).astype(np.float64)
+            visits = self._visits + taken
+            p = (active & (visits == visits[active].min())).astype(np.float64)
         else:
             floor = self.config.uniform_floor
             p = (1 - floor) * _softmax(indicator / self.temperature) + floor / n
@@ -210,8 +231,9 @@ class RegionSampler:
             # Scaled first: weights of any size leave the product in range. An active region whose softmax has
             # underflowed (possible without a floor) must not take the whole distribution with it.
             p = p * (self._weights / self._weights.max())
-            if p.sum() == 0:
-                p = self._weights / self._weights.max()
+        p = p * free
+        if p.sum() == 0:
+            p = free * (self._weights / self._weights.max() if self._weights.any() else 1.0)
         return p / p.sum()
 
     def _normalised(self, loss: float, t_fraction: float) -> float:
@@ -227,3 +249,14 @@ class RegionSampler:
 def _softmax(x: np.ndarray) -> np.ndarray:
     e = np.exp(x - x.max())
     return e / e.sum()
+
+
+def _inclusion(probability: np.ndarray, count: int) -> np.ndarray:
+    """[N] how often each region is due in a step of `count`: count times its probability, at most once; the others share the rest."""
+    full = np.zeros(len(probability), dtype=bool)
+    while True:
+        rest = np.where(full, 0.0, probability)
+        due = full + (count - full.sum()) * rest / max(rest.sum(), np.finfo(float).tiny)
+        if not (due > 1).any():
+            return due
+        full |= due >= 1

@@ -476,7 +476,7 @@ def test_unreadable_files(tmp_path):
         ("timestep_sampling.mode=sqeezed", "cannot be"),
         ("guidance.cds_gap=[0.3, 0.1]", "must not exceed"),
         ("guidance.cds_gap=[0.1]", "a list of 2"),
-        ("grid.cameras=uniform", "needs the views of a step in one region"),
+        ("grid.cameras=uniform", "needs views in the regions drawn for them"),
         ("grid.cameras=everywhere", "cannot be"),
         ("guidance.rule=imm", "cannot be"),
         ("densification.reset_every=1.5", "at most 1"),

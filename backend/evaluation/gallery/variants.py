@@ -51,6 +51,7 @@ GROUPS: dict[str, tuple[Variant, ...]] = {
     ),
     "forms": (
         Variant(FULL),
+        _form("one region a step", "optimizer.views_per_region=4"),
         _form("literal indicator", "region_sampling.indicator=literal"),
         _form("level indicator", "region_sampling.indicator=level"),
         _form("consensus of neighbours", "timestep_sampling.neighbourhood=consensus"),

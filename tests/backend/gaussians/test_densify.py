@@ -49,7 +49,7 @@ def test_each_gaussian_meets_its_fate_and_others_can_follow():
     moments = optimizers["means"].state[model.params["means"]]["exp_avg"].clone()
     before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
     agent = densifier()
-    agent.accumulate(meta([0.01, 0.5, 0.5, 0.5, 0.5], visible=[1, 1, 1, 1, 0]))
+    agent.accumulate(meta([0.01, 0.5, 0.5, 0.5, 0.5], visible=[1, 1, 1, 1, 0]), 1)
     remap = agent.step(9, model, optimizers)
 
     assert (remap.duplicated, remap.split, remap.pruned, remap.opacities_reset) == (1, 1, 1, False)
@@ -72,10 +72,10 @@ def test_nothing_happens_between_refinements_or_outside_the_times():
     model, optimizers = make([SMALL] * 3, [0.5] * 3)
     agent = densifier(start=0.5, stop=0.8)
     for iteration in (8, 10, 39):
-        agent.accumulate(meta([1.0] * 3))
+        agent.accumulate(meta([1.0] * 3), 1)
         assert agent.step(iteration, model, optimizers) is None
     assert agent.step(49, model, optimizers).duplicated == 3
-    agent.accumulate(meta([1.0] * 6))
+    agent.accumulate(meta([1.0] * 6), 1)
     assert agent.step(79, model, optimizers) is None, "growing has ended"
     with torch.no_grad():
         model.params["opacities"][0] = -20
@@ -85,24 +85,24 @@ def test_nothing_happens_between_refinements_or_outside_the_times():
 def test_disabled():
     model, optimizers = make([SMALL], [0.5])
     agent = densifier(enabled=False)
-    agent.accumulate(meta([1.0]))
+    agent.accumulate(meta([1.0]), 1)
     assert agent.step(9, model, optimizers) is None
 
 
 def test_the_cap_takes_the_hardest_pulled():
     model, optimizers = make([SMALL] * 6, [0.5] * 6)
     agent = densifier(max_count=8)
-    agent.accumulate(meta([0.2, 0.9, 0.3, 0.8, 0.4, 0.05]))
+    agent.accumulate(meta([0.2, 0.9, 0.3, 0.8, 0.4, 0.05]), 1)
     remap = agent.step(9, model, optimizers)
     assert sorted(remap.rows.tolist()) == [0, 1, 1, 2, 3, 3, 4, 5]
-    agent.accumulate(meta([1.0] * 8))
+    agent.accumulate(meta([1.0] * 8), 1)
     assert agent.step(19, model, optimizers) is None and len(model) == 8
 
 
 def test_removed_gaussians_make_room_under_the_cap():
     model, optimizers = make([LARGE] * 4, [0.01, 0.5, 0.5, 0.5])
     agent = densifier(max_count=4)
-    agent.accumulate(meta([0.0, 0.2, 0.4, 0.3]))
+    agent.accumulate(meta([0.0, 0.2, 0.4, 0.3]), 1)
     remap = agent.step(9, model, optimizers)
     assert len(model) == 4 and sorted(remap.rows.tolist()) == [1, 2, 2, 3]
 
@@ -125,11 +125,11 @@ def test_gradients_are_averaged_over_visits_and_scaled_to_the_image():
     """Seen once with 0.3 and once not: mean 0.3. Width 20 makes 0.03 pixels^-1 a 0.3."""
     model, optimizers = make([SMALL] * 2, [0.5] * 2)
     agent = densifier(grow_gradient=0.25)
-    agent.accumulate(meta([0.3, 0.3], visible=[1, 1]))
-    agent.accumulate(meta([9.0, 0.0], visible=[0, 1]))
+    agent.accumulate(meta([0.3, 0.3], visible=[1, 1]), 1)
+    agent.accumulate(meta([9.0, 0.0], visible=[0, 1]), 1)
     assert agent.step(9, model, optimizers).rows.tolist() == [0, 1, 0]
     wide = meta([0.0, 0.03, 0.0]) | {"width": 20}
-    agent.accumulate(wide)
+    agent.accumulate(wide, 1)
     assert agent.step(19, model, optimizers).rows.tolist() == [0, 1, 2, 1]
 
 
@@ -147,7 +147,7 @@ def test_a_split_follows_our_generator_and_leaves_the_global_one_alone():
     for seed in (1, 1, 2):
         model, optimizers = make([LARGE] * 4, [0.5] * 4)
         agent = densifier(seed)
-        agent.accumulate(meta([1.0] * 4))
+        agent.accumulate(meta([1.0] * 4), 1)
         torch.manual_seed(len(means))
         state = torch.random.get_rng_state()
         agent.step(9, model, optimizers)
@@ -161,11 +161,11 @@ def test_a_restored_densifier_goes_on_alike():
     for interrupted in (False, True):
         model, optimizers = make([LARGE] * 4, [0.5] * 4)
         agent = densifier(3)
-        agent.accumulate(meta([0.3, 0.0, 0.3, 0.0]))
+        agent.accumulate(meta([0.3, 0.0, 0.3, 0.0]), 1)
         if interrupted:
             saved, agent = agent.state_dict(), densifier(99)
             agent.load_state_dict(saved)
-        agent.accumulate(meta([0.0, 0.0, 0.3, 0.0]))
+        agent.accumulate(meta([0.0, 0.0, 0.3, 0.0]), 1)
         agent.step(9, model, optimizers)
         results.append(model.params["means"].detach())
     assert torch.equal(*results)
@@ -175,5 +175,5 @@ def test_a_run_without_optimiser_state_can_be_refined():
     model, _ = make([LARGE, SMALL], [0.5, 0.5])
     optimizers = {name: torch.optim.Adam([parameter]) for name, parameter in model.params.items()}
     agent = densifier()
-    agent.accumulate(meta([1.0, 1.0]))
+    agent.accumulate(meta([1.0, 1.0]), 1)
     assert len(agent.step(9, model, optimizers).rows) == 4

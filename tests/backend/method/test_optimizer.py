@@ -14,7 +14,7 @@ from torch import Tensor
 from backend import settings
 from backend.checkpoint import flatten, unflatten
 from backend.config import GenerationConfig
-from backend.errors import ResourceError
+from backend.errors import ConfigError, ResourceError
 from backend.gaussians.initialize import initialize
 from backend.guidance.prior import Conditioning, DiffusionPrior, PriorDefaults
 from backend.guidance.rules import RULES, Moment
@@ -73,19 +73,40 @@ def distillation(settled: GenerationConfig, prior: DiffusionPrior | None = None,
     return Distillation(settled, prior or GreyPrior(), model, "anything")
 
 
+def losses(run: Distillation, steps: int) -> list[float]:
+    return [line["loss"] for _ in range(steps) for line in run.step()]
+
+
 def test_main_gradient_is_that_of_the_squared_distance_to_the_denoised_image() -> None:
     """With w = sqrt((1 - abar) / abar) and x0_hat = 0, g = z - 0, so SDS is the gradient of |z|^2 / 2, averaged over the views."""
-    run = distillation(config("optimizer.opacity_entropy=0", "optimizer.sparsity=0"))
-    views = run.sample_views(3)
-    gradients, loss = run.main_gradient(views, 400)
-    image = run.model.render(views.viewmats, views.Ks, 24, 24, views.background).rgb
-    objective = 0.5 * (image * 2 - 1).square().sum() / len(image)
-    expected = torch.autograd.grad(objective, list(run.model.params.values()))
-    for (name, gradient), reference in zip(gradients.items(), expected, strict=True):
-        assert (gradient - reference).norm() <= 1e-4 * reference.norm() + 1e-12, name
-        assert reference.norm() > 0 or name == "quats", "round Gaussians do not feel a turn, everything else must pull"
-    alpha_bar = run.prior.alphas_cumprod[400]
-    assert loss == pytest.approx((alpha_bar / (1 - alpha_bar) * (image * 2 - 1).square().mean()).item(), rel=1e-4)
+    run = distillation(config("optimizer.opacity_entropy=0", "optimizer.sparsity=0", "optimizer.views=4", "optimizer.views_per_region=2"))
+    views = run.sample_views([3, 20])
+    gradients, losses = run.main_gradients(views, [400, 700])
+    for k, (own, t) in enumerate(zip(views.slices, (400, 700), strict=True)):
+        image = run.model.render(views.viewmats[own], views.Ks[own], 24, 24, views.background[own]).rgb
+        objective = 0.5 * (image * 2 - 1).square().sum() / 4
+        expected = torch.autograd.grad(objective, list(run.model.params.values()))
+        for (name, gradient), reference in zip(gradients.items(), expected, strict=True):
+            assert (gradient[k] - reference).norm() <= 1e-4 * reference.norm() + 1e-12, name
+            assert reference.norm() > 0 or name == "quats", "round Gaussians do not feel a turn, everything else must pull"
+        alpha_bar = run.prior.alphas_cumprod[t]
+        assert losses[k] == pytest.approx((alpha_bar / (1 - alpha_bar) * (image * 2 - 1).square().mean()).item(), rel=1e-4)
+
+
+@pytest.mark.parametrize("prior", [GreyPrior, LatentPrior])
+def test_the_regions_gradients_are_the_whole_steps_divided(prior: type[DiffusionPrior]) -> None:
+    """What the views ask for together, regularisers included, is the sum over regions, however the views are shared out among them."""
+    sets = ("optimizer.views=4", "optimizer.flatness=0.1", "optimizer.depth_distortion=0.1", "optimizer.sparsity=0.3")
+    together = distillation(config(*sets, "optimizer.views_per_region=4"), prior())
+    apart = distillation(config(*sets, "optimizer.views_per_region=1"), prior())
+    views = apart.sample_views([3, 4, 15, 30])
+    expected, loss = together.main_gradients(replace(views, regions=[3]), [400])
+    gradients, losses = apart.main_gradients(views, [400] * 4)
+    for name, gradient in gradients.items():
+        assert gradient.shape == (4, *apart.model.params[name].shape)
+        torch.testing.assert_close(gradient.sum(dim=0), expected[name][0], rtol=1e-3, atol=1e-5 * expected[name].abs().max().item())
+    assert np.mean(losses) == pytest.approx(loss[0])
+    torch.testing.assert_close(apart.densifier._gradient, together.densifier._gradient, rtol=1e-3, atol=1e-6)
 
 
 @pytest.mark.parametrize(("progress", "sparsity"), [(0.0, 0.4), (0.25, 0.2), (0.5, 0.0), (0.9, 0.0)])
@@ -97,10 +118,13 @@ def test_regulariser_is_the_annealed_coverage_plus_its_entropy(progress: float, 
 
 
 def test_cameras_lie_in_the_region_and_look_at_the_origin() -> None:
-    run = distillation(config("optimizer.views=8"))
+    run = distillation(config("optimizer.views=8", "optimizer.views_per_region=4"))
     for region in range(len(run.grid)):
-        views = run.sample_views(region)
-        assert {run.grid.region_of(*angles) for angles in zip(views.azimuths, views.elevations, views.distances, strict=True)} == {region}
+        views = run.sample_views([region, 35 - region])
+        assert views.regions == [region, 35 - region]
+        assert views.slices == [slice(0, 4), slice(4, 8)]
+        placed = [run.grid.region_of(*angles) for angles in zip(views.azimuths, views.elevations, views.distances, strict=True)]
+        assert placed == [region] * 4 + [35 - region] * 4
         centre = views.Ks @ views.viewmats[:, :3, 3:]
         assert torch.allclose(centre[:, :2, 0] / centre[:, 2:, 0], torch.full((8, 2), 12.0), atol=1e-3)
     assert views.background.min() >= 0
@@ -108,10 +132,10 @@ def test_cameras_lie_in_the_region_and_look_at_the_origin() -> None:
 
 
 def test_uniform_cameras_are_spread_over_the_grid_and_booked_where_the_first_one_stands() -> None:
-    run = distillation(config("optimizer.views=8", "grid.cameras=uniform", "gradient_fusion.enabled=false"))
-    seen = [run.sample_views(3) for _ in range(40)]
+    run = distillation(config("optimizer.views=8", "optimizer.views_per_region=4", "grid.cameras=uniform", "gradient_fusion.enabled=false"))
+    seen = [run.sample_views([3, 4]) for _ in range(40)]
     regions = [[run.grid.region_of(*angles) for angles in zip(v.azimuths, v.elevations, v.distances, strict=True)] for v in seen]
-    assert [views.region for views in seen] == [first for first, *_ in regions]
+    assert [views.regions for views in seen] == [[step[0], step[4]] for step in regions]
     assert len({region for step in regions for region in step}) > 30
     assert len(set(regions[0])) > 3, "the views of one step are independent"
 
@@ -119,22 +143,43 @@ def test_uniform_cameras_are_spread_over_the_grid_and_booked_where_the_first_one
 def test_orbit_cameras_begin_in_the_region_and_go_around() -> None:
     run = distillation(config("optimizer.views=4", "grid.cameras=orbit"))
     for region in (0, 7, 35):
-        views = run.sample_views(region)
-        assert views.region == region
+        views = run.sample_views([region])
+        assert views.regions == [region]
         assert np.diff(views.azimuths) == pytest.approx(90)
         assert len(set(views.elevations)) == len(set(views.distances)) == 1
         assert run.grid.region_of(views.azimuths[0], views.elevations[0], views.distances[0]) == region
 
 
 @pytest.mark.parametrize("cameras", ["uniform", "orbit"])
-def test_a_step_is_booked_under_one_region_however_its_cameras_stand(cameras: str) -> None:
+def test_views_are_booked_where_their_first_camera_stands(cameras: str) -> None:
     run = distillation(
         config(f"grid.cameras={cameras}", f"gradient_fusion.enabled={str(cameras == 'orbit').lower()}", "gradient_fusion.start=0")
     )
     for _ in range(6):
-        line = run.step()
-        assert line["region"] == run.grid.region_of(line["azimuth"], line["elevation"], line["distance"])
-        assert np.isfinite(line["loss"])
+        lines = run.step()
+        assert len(lines) == {"uniform": 2, "orbit": 1}[cameras]
+        for line in lines:
+            assert line["region"] == run.grid.region_of(line["azimuth"], line["elevation"], line["distance"])
+            assert np.isfinite(line["loss"])
+
+
+@pytest.mark.parametrize(("share", "regions"), [(1, 4), (2, 2), (4, 1)])
+def test_a_step_has_as_many_regions_as_its_views_are_shared_out_to(share: int, regions: int) -> None:
+    run = distillation(config("optimizer.views=4", f"optimizer.views_per_region={share}"))
+    for iteration in range(40):
+        lines = run.step()
+        assert [line["iteration"] for line in lines] == [iteration] * regions
+        assert len({line["region"] for line in lines}) == regions
+        for line in lines:
+            assert abs(line["t"] - line["t_mix"]) <= 51, "each region has a timestep of its own"
+            assert line["probability"][line["region"]] > 0
+    assert run.regions.visits.sum() == 40 * regions
+
+
+def test_views_that_do_not_go_into_their_regions_are_refused() -> None:
+    with pytest.raises(ConfigError, match="4 views a step cannot be divided into regions of 3") as caught:
+        distillation(config("optimizer.views=4", "optimizer.views_per_region=3"))
+    assert "optimizer.views_per_region" in caught.value.remedy
 
 
 @pytest.mark.parametrize("rule", RULES)
@@ -144,8 +189,8 @@ def test_every_rule_moves_the_gaussians_and_resumes_exactly(rule: str) -> None:
     before = run.model.params["sh0"].detach().clone()
     resumed_at_once = distillation(settled, LatentPrior())
     resumed_at_once.load_state_dict(unflatten(*flatten(run.state_dict())))
-    first = [run.step()["loss"] for _ in range(3)]
-    assert [resumed_at_once.step()["loss"] for _ in range(3)] == first, "before the first step there is nothing to lose"
+    first = losses(run, 3)
+    assert losses(resumed_at_once, 3) == first, "before the first step there is nothing to lose"
     assert np.isfinite(first).all()
     assert (run.model.params["sh0"] - before).abs().max() > 0.01
     resumed = distillation(settled, LatentPrior())
@@ -164,8 +209,7 @@ def test_a_checkpoint_goes_back_onto_the_gpu() -> None:
         run.step()
     resumed = distillation(settled, device="cuda")
     resumed.load_state_dict(unflatten(*flatten(run.state_dict())))
-    expected = [run.step()["loss"] for _ in range(6)]
-    assert [resumed.step()["loss"] for _ in range(6)] == pytest.approx(expected, rel=1e-3)
+    assert losses(resumed, 6) == pytest.approx(losses(run, 6), rel=1e-3)
 
 
 @pytest.mark.parametrize("rule", [rule for rule in RULES if rule != "perp_neg"])
@@ -174,7 +218,7 @@ def test_every_rule_leads_to_the_prompts_brighter_picture(rule: str) -> None:
     run = distillation(
         config(f"guidance.rule={rule}", "guidance.scale=3", "optimizer.opacity_entropy=0", "optimizer.sparsity=0"), LatentPrior()
     )
-    gradients, _ = run.main_gradient(replace(run.sample_views(3), background=torch.zeros(2, 3)), 400)
+    gradients, _ = run.main_gradients(replace(run.sample_views([3, 4]), background=torch.zeros(2, 3)), [400, 400])
     assert gradients["sh0"].sum() < 0
 
 
@@ -182,7 +226,7 @@ def test_perp_neg_brings_its_negatives_and_another_rule_takes_them_from_the_sett
     def asked(*sets: str) -> set[str]:
         prior = LatentPrior()
         run = distillation(config("guidance.scale=3", "optimizer.views=1", *sets), prior)
-        run.main_gradient(run.sample_views(6), 400)  # straight from behind
+        run.main_gradients(run.sample_views([6]), [400])  # straight from behind
         return {prompt for prompts in prior.asked for prompt in prompts}
 
     plain = {"", "anything, back view"}
@@ -198,8 +242,8 @@ def test_renders_are_drawn_to_a_rules_target_too() -> None:
     """HiFA: what lambda adds to the gradient is that of lambda / 2 |x - x_hat|^2, averaged over the views."""
     sets = ("guidance.rule=hifa", "optimizer.opacity_entropy=0", "optimizer.sparsity=0", "optimizer.views=2")
     runs = [distillation(config(*sets, f"guidance.hifa_image_weight={weight}"), LatentPrior()) for weight in (0.0, 0.1)]
-    views = runs[0].sample_views(3)
-    without, with_target = (run.main_gradient(views, 400)[0]["sh0"] for run in runs)
+    views = runs[0].sample_views([3, 4])
+    without, with_target = (run.main_gradients(views, [400, 400])[0]["sh0"].sum(dim=0) for run in runs)
     image = runs[0].model.render(views.viewmats, views.Ks, 24, 24, views.background).rgb.permute(0, 3, 1, 2)
     guidance = distillation(config(*sets), LatentPrior())
     z = guidance.prior.encode_images(image).detach()
@@ -244,13 +288,14 @@ def test_history_holds_the_unfused_gradient_and_the_step_uses_the_fused_one(monk
         record(region, t, iteration, gradients)
 
     def watch_descend(gradients):
-        assert gradients is seen["fused"]
+        for name, gradient in gradients.items():
+            assert torch.equal(gradient, seen["fused"][name].sum(dim=0))
         descend(gradients)
 
     monkeypatch.setattr(run.fusion, "fuse", watch_fuse)
     monkeypatch.setattr(run.fusion, "record", watch_record)
     monkeypatch.setattr(run, "descend", watch_descend)
-    lines = [run.step() for _ in range(60)]
+    lines = [line for _ in range(60) for line in run.step()]
     assert any(line["neighbours"] for line in lines), "some step must have fused"
 
 
@@ -258,11 +303,11 @@ def test_fusion_lasts_from_start_to_stop() -> None:
     run = distillation(
         config("gradient_fusion.start=0.2", "gradient_fusion.stop=0.4", "region_sampling.warmup_passes=0", "gradient_fusion.time_window=1")
     )
-    lines = [run.step() for _ in range(80)]
-    assert not any(line["neighbours"] for line in lines[:40])
-    assert sum(bool(line["neighbours"]) for line in lines[40:]) > 20
+    steps = [run.step() for _ in range(80)]
+    assert not any(line["neighbours"] for lines in steps[:40] for line in lines)
+    assert sum(bool(line["neighbours"]) for lines in steps[40:] for line in lines) > 40
     history = flatten(run.fusion.state_dict())
-    assert not any(run.step()["neighbours"] for _ in range(30))
+    assert not any(line["neighbours"] for _ in range(30) for line in run.step())
     assert flatten(run.fusion.state_dict())[1] == history[1], "what nobody will ask for is not written down"
 
 
@@ -270,7 +315,7 @@ def test_history_follows_the_gaussians_through_densification() -> None:
     run = distillation(
         config("densification.every=10", "densification.start=0", "densification.max_count=90", "densification.grow_gradient=0")
     )
-    counts = {run.step()["gaussians"] for _ in range(40)}
+    counts = {line["gaussians"] for _ in range(40) for line in run.step()}
     assert len(counts) > 1, "the number must change"
     histories = [tensor for name, tensor in flatten(run.fusion.state_dict())[0].items() if name.endswith("values")]
     assert {tensor.shape[1] for tensor in histories} == {len(run.model)}
