@@ -136,10 +136,10 @@ class RegionSamplingConfig:
     enabled: bool = setting(True, "off: regions are drawn uniformly")
     indicator: str = setting(
         "ratio",
-        "convergence indicator r: ratio (eq. 6, n capped at the window), literal (eq. 6), level",
+        "convergence indicator r: ratio (eq. 6 over a window), literal (eq. 6), level",
         choices=("ratio", "literal", "level"),
     )
-    window: int = setting(40, "length of the moving average of a region's loss, in visits", low=2)
+    window: int = setting(10, "length of the moving average of a region's loss, in visits", low=2)
     temperature: float | None = setting(None, "tau of eq. 7; None: 0.1 for ratio and literal, 0.5 for level", low=1e-3)
     uniform_floor: float = setting(0.15, "share of the probability that is spread uniformly", low=0, high=1)
     warmup_passes: int = setting(2, "round-robin passes over all regions before eq. 7 is used", low=0)

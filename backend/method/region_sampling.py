@@ -116,7 +116,8 @@ class RegionSampler:
         """[N] the relative convergence indicator r_i; 1 while a region has fewer than two losses.
 
         - `literal`, eq. 6: (mean (n - 1) + L) / (mean n + eps), mean over the n - 1 losses before the latest, L.
-        - `ratio`: the same over the last `window` losses only, so that it does not fade as 1/n.
+        - `ratio`: the same over the last `window` losses and with n = `window` from the start, as if the region had always had its mean:
+          one loss among few does not count for more, and one among many not for less.
         - `level`: the region's moving average of the loss over the mean of all visited regions', clipped to LEVEL_RANGE.
         """
         seen = self._visits >= 2
@@ -127,11 +128,10 @@ class RegionSampler:
             level = self._level / (self._level[self._visits > 0].mean() + EPSILON)
             r[seen] = np.clip(level, *LEVEL_RANGE)[seen]
             return r
+        n, mean = self._visits, self._earlier_mean
         if self.config.indicator == "ratio":
-            n = np.minimum(self._visits, self.config.window)
-            mean = self._recent[:, :-1].sum(axis=1) / np.maximum(n - 1, 1)  # unfilled entries are 0
-        else:
-            n, mean = self._visits, self._earlier_mean
+            n = np.full_like(n, self.config.window)
+            mean = self._recent[:, :-1].sum(axis=1) / np.clip(self._visits - 1, 1, n - 1)  # unfilled entries are 0
         r[seen] = ((mean * (n - 1) + self._latest) / (mean * n + EPSILON))[seen]
         return r
 

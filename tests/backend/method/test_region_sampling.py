@@ -44,13 +44,18 @@ def test_eq6_ratio_by_hand_is_eq6_on_the_last_window():
     np.testing.assert_allclose(sampler.indicators(), [2, 1, 1])
 
 
-def test_ratio_is_literal_until_the_window_is_full():
-    losses = [3, 1, 4, 1, 5]
-    for count in range(len(losses) + 1):
-        ratio, literal = make(indicator="ratio", window=5), make(indicator="literal")
-        feed(ratio, 1, *losses[:count])
-        feed(literal, 1, *losses[:count])
-        np.testing.assert_allclose(ratio.indicators(), literal.indicators())
+def test_ratio_is_literal_where_the_window_is_just_full():
+    ratio, literal = make(indicator="ratio", window=5), make(indicator="literal")
+    for sampler in (ratio, literal):
+        feed(sampler, 1, 3, 1, 4, 1, 5)
+    np.testing.assert_allclose(ratio.indicators(), literal.indicators())
+
+
+def test_ratio_counts_a_whole_window_from_the_start():
+    sampler = make(indicator="ratio", window=5)
+    feed(sampler, 1, 3, 1)
+    # the mean of the losses before the last is 3, as if there had been four: r = (3 * 4 + 1) / (3 * 5); eq. 6 with n = 2 has 2 / 3
+    np.testing.assert_allclose(sampler.indicators(), [1, 13 / 15, 1])
 
 
 def test_level_by_hand():
@@ -383,7 +388,7 @@ def test_ratio_answers_to_a_rise():
     # exp((2 - 1) / 10 / 0.1) = e against a region that stays the same.
     sampler = make(DEFAULT, indicator="ratio", window=10)
     for region in range(36):
-        feed(sampler, region, *[1.0] * 10)
+        feed(sampler, region, 1.0)
     feed(sampler, 7, 2.0)
     p = sampler.probabilities()
     assert p[7] / p[8] == pytest.approx(math.e)
