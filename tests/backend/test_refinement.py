@@ -203,7 +203,7 @@ def test_a_refinement_works_most_on_the_regions_that_need_it(job, tmp_path):
     again = JobFolder.create(tmp_path, spec, config)
     execute(again)
     trace = list(again.read_trace())
-    assert sum(line["region"] in (3, 5) for line in trace) > 15
+    assert sum(line["region"] in (3, 5) for line in trace) > 4 * len(trace) * 2 / 36, "much more often than if all were alike"
     assert max(line["t"] for line in trace) < 600
     assert {line["gaussians"] for line in trace} == {trace[0]["gaussians"]}
 

@@ -174,9 +174,11 @@ def test_a_run_looks_from_four_sides_in_plain_words(prior: Any) -> None:
 
 def test_eight_views_are_two_rounds_of_four(prior: Any) -> None:
     run = distillation(prior, "optimizer.views=8")
-    azimuths = run.sample_views(3).azimuths.reshape(2, 4)
+    azimuths = run.sample_views([3, 4]).azimuths.reshape(2, 4)
     np.testing.assert_allclose(np.diff(azimuths, axis=1), 90)
     assert azimuths[0, 0] != azimuths[1, 0]
+    first, second = run.step()
+    assert first["region"] != second["region"], "each round has a region, a timestep and a gradient of its own"
 
 
 def test_views_that_cannot_be_divided_are_refused_before_work_starts(prior: Any) -> None:
