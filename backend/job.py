@@ -377,7 +377,7 @@ class JobFolder:
         self._append(self.events_path, {"type": event.type, "time": _now()} | fields)
 
     def append_trace(self, values: Mapping[str, Any]) -> None:
-        """Append a region of an iteration to trace.jsonl; arrays and tensors become lists, NaN null. Raises `OutputError`."""
+        """Append an iteration to trace.jsonl; arrays and tensors become lists, NaN and infinities null. Raises `OutputError`."""
         self._append(self.trace_path, values)
 
     def read_events(self) -> Iterator[dict[str, Any]]:
@@ -385,7 +385,7 @@ class JobFolder:
         return (value for _, value in read_lines(self.events_path))
 
     def read_trace(self) -> Iterator[dict[str, Any]]:
-        """The iterations so far, each region of each as a JSON object."""
+        """The iterations so far, as JSON objects."""
         return (value for _, value in read_lines(self.trace_path))
 
     def truncate_trace(self, iteration: int) -> None:

@@ -11,7 +11,7 @@ import json
 import logging
 import os
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -110,3 +110,10 @@ def read_lines(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
             else:
                 _log.warning("passed over a damaged line of %s at byte %d", path, offset)
             offset += len(line)
+
+
+def trace_visits(line: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """The regions of an iteration, each with all the fields of a line of `trace.jsonl`: one has its first region's and, under `also`, what
+    differs in the others."""
+    first = {name: value for name, value in line.items() if name != "also"}
+    return [first, *({**first, **other} for other in line.get("also", ()))]

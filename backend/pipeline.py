@@ -32,6 +32,7 @@ from .guidance.load import load_prior
 from .guidance.prior import DiffusionPrior
 from .guidance.rules import rule_class, share_of_nominal
 from .job import JobFolder
+from .job_lines import trace_visits
 from .memory import resident_bytes
 from .meshing.export import write_asset
 from .meshing.views import pixel_blur, with_pixel_blur
@@ -148,25 +149,23 @@ class _Run:
 
     def _optimise(self) -> None:
         total, every = self.config.optimizer.iterations, self.config.run
-        clock, last_told = _Clock(), 0.0
-        lines: list[dict[str, Any]] = []
+        clock, last_told, line = _Clock(), 0.0, None
         while self.distillation.iteration < total and not self.control.should_stop:
             self._obey()
             self.control.has_unsaved = True
-            lines = self.distillation.step()
-            for line in lines:
-                self.folder.append_trace(line)
+            line = self.distillation.step()
+            self.folder.append_trace(line)
             clock.tick()
-            done, self._region = self.distillation.iteration, lines[-1]["region"]
+            done, self._region = self.distillation.iteration, line["region"]
             if time.monotonic() - last_told >= REGIONS_INTERVAL and done < total:
                 last_told = time.monotonic()
-                self._tell_progress(clock, lines)
+                self._tell_progress(clock, line)
             if done % every.checkpoint_every == 0 and done < total:
                 self.write_checkpoint()
             if every.preview_every and done % every.preview_every == 0:
                 self.write_preview()
-        if lines:
-            self._tell_progress(clock, lines)
+        if line is not None:
+            self._tell_progress(clock, line)
         self.write_checkpoint()
         self.control.raise_if_cancelled()
         self.write_preview()
@@ -295,17 +294,17 @@ class _Run:
                 image = self.folder.view_path(region).relative_to(self.folder.path).as_posix()
                 self.emit(PreviewReady(iteration=self.distillation.iteration, image=image, region=region))
 
-    def _tell_progress(self, clock: _Clock, lines: list[dict[str, Any]]) -> None:
+    def _tell_progress(self, clock: _Clock, line: dict[str, Any]) -> None:
         done, total = self.distillation.iteration, self.config.optimizer.iterations
         speed = clock.speed
         self.emit(
             Progress(
                 iteration=done,
                 total=total,
-                loss=statistics.fmean(line["loss"] for line in lines),
+                loss=statistics.fmean(visit["loss"] for visit in trace_visits(line)),
                 iterations_per_second=speed,
                 seconds_left=(total - done) / speed if speed else -1.0,
-                gaussians=lines[-1]["gaussians"],
+                gaussians=line["gaussians"],
                 memory=resident_bytes(),
             )
         )

@@ -152,8 +152,7 @@ def measure(args: argparse.Namespace) -> Measurement:
                     watch.seconds.clear()
                 before = _sums(watch)
                 floor.forget()
-                for line in step():
-                    write(line)
+                write(step())
                 if iteration == 0 and _is_short(iterations, len(distillation.grid)):
                     _fill_history(distillation)
                 if iteration >= iterations // 2:

@@ -107,8 +107,8 @@ class Distillation:
         """prog: the share of the iterations that is done."""
         return self.iteration / self.config.optimizer.iterations
 
-    def step(self) -> list[dict[str, Any]]:
-        """One iteration; returns its lines of `trace.jsonl`, one a region."""
+    def step(self) -> dict[str, Any]:
+        """One iteration; returns its line of `trace.jsonl`."""
         before_stop = self.progress < self.config.gradient_fusion.stop
         fusing = before_stop and self.progress >= self.config.gradient_fusion.start and self.regions.warmed_up
         choices = self.regions.draw(self.config.optimizer.views // self.views_per_region)  # 3.2, eqs. 6 and 7
@@ -120,37 +120,52 @@ class Distillation:
         self.descend({name: gradients.sum(dim=0) for name, gradients in fused.gradients.items()})
         if before_stop:
             self.fusion.record(views.regions, t, self.iteration, main)  # the unfused gradients
-        lines = []
-        for k, (region, loss, draw) in enumerate(zip(views.regions, losses, drawn, strict=True)):
-            normalised = self.regions.record(region, loss, draw.t / self.prior.num_train_timesteps)
-            self.timesteps.record(region, normalised)
-            lines.append(self.trace_line(views, k, choices[k], draw, loss, normalised, fused.reports[k]))
+        normalised = []
+        for region, loss, at in zip(views.regions, losses, t, strict=True):
+            normalised.append(self.regions.record(region, loss, at / self.prior.num_train_timesteps))
+            self.timesteps.record(region, normalised[-1])
+        line = self.trace_line(views, choices, drawn, losses, normalised, fused.reports)
         self.refine_gaussians()
         self.iteration += 1
-        return lines
+        return line
 
     def trace_line(
-        self, views: Views, k: int, choice: RegionDraw, drawn: TimestepDraw, loss: float, normalised: float, fusion: FusionReport
+        self,
+        views: Views,
+        choices: list[RegionDraw],
+        drawn: list[TimestepDraw],
+        losses: list[float],
+        normalised: list[float],
+        fusion: list[FusionReport],
     ) -> dict[str, Any]:
-        """What is kept of the step's `k`-th region: all from which the equations can be recomputed."""
-        first = views.slices[k].start
+        """All from which the equations can be recomputed: of the first region, and under `also` what differs in the others."""
+        visits = [
+            {
+                "region": region,
+                "azimuth": float(views.azimuths[own.start]),
+                "elevation": float(views.elevations[own.start]),
+                "distance": float(views.distances[own.start]),
+                "loss": losses[k],
+                "loss_normalised": normalised[k],
+                "probability": choices[k].probability.tolist(),
+                **asdict(drawn[k]),
+                "neighbours": fusion[k].neighbours,
+                "norm_main": fusion[k].norm_main,
+                "norm_projected": fusion[k].norm_projected,
+                "norm_fused": fusion[k].norm_fused,
+            }
+            for k, (region, own) in enumerate(zip(views.regions, views.slices, strict=True))
+        ]
+        for visit in visits[1:]:
+            if visit["probability"] == visits[0]["probability"]:  # else the step ended one pass of the warm-up and began the next
+                del visit["probability"]
         return {
             "iteration": self.iteration,
-            "region": views.regions[k],
-            "azimuth": float(views.azimuths[first]),
-            "elevation": float(views.elevations[first]),
-            "distance": float(views.distances[first]),
-            "loss": loss,
-            "loss_normalised": normalised,
-            "indicator": choice.indicator.tolist(),
-            "probability": choice.probability.tolist(),
-            "weight": choice.weight.tolist(),
-            **asdict(drawn),
-            "neighbours": fusion.neighbours,
-            "norm_main": fusion.norm_main,
-            "norm_projected": fusion.norm_projected,
-            "norm_fused": fusion.norm_fused,
+            **visits[0],
+            "indicator": choices[0].indicator.tolist(),
+            "weight": choices[0].weight.tolist(),
             "gaussians": len(self.model),
+            "also": visits[1:],
         }
 
     @property

@@ -22,6 +22,7 @@ from backend.gaussians.model import GaussianModel
 from backend.guidance.memory import MODES
 from backend.guidance.prior import PriorDefaults
 from backend.job import JobFolder
+from backend.job_lines import trace_visits
 from backend.memory import is_out_of_memory
 from backend.method.optimizer import render_cameras
 from backend.out_of_memory import relief
@@ -121,12 +122,12 @@ def test_config_repeats_the_run(finished: tuple[JobFolder, Result, list[Event]])
 
 def test_the_trace_recomputes_equations_6_and_7(finished: tuple[JobFolder, Result, list[Event]]) -> None:
     trace = list(finished[0].read_trace())
-    assert [line["iteration"] for line in trace] == [iteration for iteration in range(90) for _ in range(2)]
+    assert [line["iteration"] for line in trace] == list(range(90))
     losses: dict[int, list[float]] = {}
-    for first, second in zip(trace[::2], trace[1::2], strict=True):
+    for line in trace:
+        first, second = trace_visits(line)
         assert first["region"] != second["region"]
         assert (first["indicator"], first["probability"]) == (second["indicator"], second["probability"]), "two regions of one draw"
-        line = first
         for region, r in enumerate(line["indicator"]):
             seen = losses.get(region, [])[-10:]
             if len(seen) < 2:
@@ -137,12 +138,12 @@ def test_the_trace_recomputes_equations_6_and_7(finished: tuple[JobFolder, Resul
         if line["iteration"] >= 36:  # the two warm-up passes over 36 regions are over
             softmax = np.exp(np.array(line["indicator"]) / 0.1)
             assert line["probability"] == pytest.approx(0.85 * softmax / softmax.sum() + 0.15 / 36, rel=1e-4)
-        for line in (first, second):
-            losses.setdefault(line["region"], []).append(line["loss_normalised"])
+        for visit in (first, second):
+            losses.setdefault(visit["region"], []).append(visit["loss_normalised"])
 
 
 def test_the_trace_recomputes_equations_8_and_10(finished: tuple[JobFolder, Result, list[Event]]) -> None:
-    trace = list(finished[0].read_trace())
+    trace = [visit for line in finished[0].read_trace() for visit in trace_visits(line)]
     fused = [line for line in trace if line["neighbours"]]
     assert fused, "the run must be long enough for some fusion"
     for line in fused:
@@ -171,7 +172,7 @@ def test_a_resumed_run_gives_the_same_trace(tmp_path: Path, finished: tuple[JobF
 
     with pytest.raises(JobCancelled):
         execute(folder, config(), control, interrupt_after_a_while)
-    assert len(list(folder.read_trace())) == 2 * 40
+    assert len(list(folder.read_trace())) == 40
     execute(folder, config())
     expected, actual = (list(job.read_trace()) for job in (finished[0], folder))
     assert actual == expected
@@ -290,7 +291,7 @@ def test_weights_of_the_settings_hold_from_the_first_step_and_later_ones_replace
         execute(folder, settled, control, interrupt)
     execute(folder, settled)
     weights = [(line["weight"][5], line["weight"][7]) for line in folder.read_trace()]
-    assert weights == [(0.0, 20.0)] * 40 + [(0.0, 1.0)] * 80, "a resumed run keeps the weights it was given last"
+    assert weights == [(0.0, 20.0)] * 20 + [(0.0, 1.0)] * 40, "a resumed run keeps the weights it was given last"
 
 
 @pytest.mark.parametrize("weights", ["[[36, 2.0]]", "[[-1, 2.0]]", "[[3, -2.0]]", "[[3, 2.0], [3, 4.0]]"])
@@ -528,7 +529,7 @@ class TestMemoryRunsOut:
 
         folder.append_trace = weigh_at_24  # type: ignore[method-assign]
         execute(folder, settled, control)
-        assert [line["weight"][7] for line in folder.read_trace()] == [1.0] * 40 + [3.0] * 30
+        assert [line["weight"][7] for line in folder.read_trace()] == [1.0] * 20 + [3.0] * 15
 
     def test_where_nothing_is_left_to_give_up_it_says_so(self, tmp_path, short) -> None:
         short("", {3})

@@ -17,6 +17,7 @@ from backend.errors import ConfigError, JobError
 from backend.gaussians.initialize import initialize
 from backend.gaussians.model import GaussianModel
 from backend.job import JobFolder
+from backend.job_lines import trace_visits
 from backend.meshing.views import pixel_blur, with_pixel_blur
 from backend.method.optimizer import render_cameras
 from backend.method.view_grid import ViewGrid
@@ -202,7 +203,7 @@ def test_a_refinement_works_most_on_the_regions_that_need_it(job, tmp_path):
     spec, config = refine(job, [3, 5], factor=20.0, iterations=40)
     again = JobFolder.create(tmp_path, spec, config)
     execute(again)
-    trace = list(again.read_trace())
+    trace = [visit for line in again.read_trace() for visit in trace_visits(line)]
     assert sum(line["region"] in (3, 5) for line in trace) > 4 * len(trace) * 2 / 36, "much more often than if all were alike"
     assert max(line["t"] for line in trace) < 600
     assert {line["gaussians"] for line in trace} == {trace[0]["gaussians"]}

@@ -12,7 +12,7 @@ import numpy as np
 
 from ...config import GridConfig
 from ...errors import CoGradError
-from ...job_lines import read_lines
+from ...job_lines import read_lines, trace_visits
 from ...settings import from_dict
 
 BINS = 40
@@ -23,7 +23,7 @@ SMOOTHING = 5
 
 @dataclass(frozen=True)
 class Trace:
-    """One run, an entry an iteration.
+    """One run, an entry for each region of each iteration.
 
     Attributes:
         region, loss, t, t_global: [K] the region drawn, its normalised loss, the timestep and its baseline.
@@ -46,7 +46,7 @@ class Trace:
 
     @property
     def progress(self) -> np.ndarray:
-        """[K] the share of the run done, 0..1, at the middle of each iteration."""
+        """[K] the share of the run done, 0..1, at the middle of each entry."""
         return (np.arange(len(self.region)) + 0.5) / len(self.region)
 
     @property
@@ -57,8 +57,8 @@ class Trace:
 
 def read_trace(path: Path) -> Trace | None:
     """A run's trace, with the view grid of the `config.json` beside it; None if the file has no iterations of the form expected."""
-    lines = [line for _, line in read_lines(path)]
     try:
+        lines = [visit for _, line in read_lines(path) for visit in trace_visits(line)]
         if not lines:
             return None
         groups = list(lines[0]["norm_main"])

@@ -17,6 +17,7 @@ from backend.guidance.noise_schedule import flow_alphas
 from backend.guidance.prior import Conditioning
 from backend.guidance.prompts import ViewPrompts
 from backend.guidance.rules import Moment, make_rule
+from backend.job_lines import trace_visits
 from backend.method.optimizer import Distillation
 from backend.pipeline import settle
 
@@ -295,7 +296,7 @@ def test_a_few_steps_of_distillation(priors: dict[str, Any], kind: str) -> None:
     run = distillation(priors[kind])
     before = {name: parameter.detach().clone() for name, parameter in run.model.params.items()}
     for _ in range(2):
-        lines = run.step()
+        lines = trace_visits(run.step())
         assert len(lines) == (1 if kind == "mvdream" else 4)
         assert all(np.isfinite(line["loss"]) and line["loss"] > 0 for line in lines)
     for name, parameter in run.model.params.items():

@@ -20,6 +20,7 @@ from backend.errors import ConfigError, PriorError
 from backend.gaussians.initialize import initialize
 from backend.guidance.families.multiview import camera_numbers
 from backend.guidance.prior import Conditioning
+from backend.job_lines import trace_visits
 from backend.method.optimizer import Distillation
 from backend.pipeline import settle
 
@@ -177,7 +178,7 @@ def test_eight_views_are_two_rounds_of_four(prior: Any) -> None:
     azimuths = run.sample_views([3, 4]).azimuths.reshape(2, 4)
     np.testing.assert_allclose(np.diff(azimuths, axis=1), 90)
     assert azimuths[0, 0] != azimuths[1, 0]
-    first, second = run.step()
+    first, second = trace_visits(run.step())
     assert first["region"] != second["region"], "each round has a region, a timestep and a gradient of its own"
 
 

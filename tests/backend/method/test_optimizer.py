@@ -18,6 +18,7 @@ from backend.errors import ConfigError, ResourceError
 from backend.gaussians.initialize import initialize
 from backend.guidance.prior import Conditioning, DiffusionPrior, PriorDefaults
 from backend.guidance.rules import RULES, Moment
+from backend.job_lines import trace_visits
 from backend.method.optimizer import Distillation, pull
 from backend.pipeline import settle
 
@@ -74,7 +75,7 @@ def distillation(settled: GenerationConfig, prior: DiffusionPrior | None = None,
 
 
 def losses(run: Distillation, steps: int) -> list[float]:
-    return [line["loss"] for _ in range(steps) for line in run.step()]
+    return [line["loss"] for _ in range(steps) for line in trace_visits(run.step())]
 
 
 def test_main_gradient_is_that_of_the_squared_distance_to_the_denoised_image() -> None:
@@ -156,9 +157,9 @@ def test_views_are_booked_where_their_first_camera_stands(cameras: str) -> None:
         config(f"grid.cameras={cameras}", f"gradient_fusion.enabled={str(cameras == 'orbit').lower()}", "gradient_fusion.start=0")
     )
     for _ in range(6):
-        lines = run.step()
-        assert len(lines) == {"uniform": 2, "orbit": 1}[cameras]
-        for line in lines:
+        visits = trace_visits(run.step())
+        assert len(visits) == {"uniform": 2, "orbit": 1}[cameras]
+        for line in visits:
             assert line["region"] == run.grid.region_of(line["azimuth"], line["elevation"], line["distance"])
             assert np.isfinite(line["loss"])
 
@@ -167,13 +168,24 @@ def test_views_are_booked_where_their_first_camera_stands(cameras: str) -> None:
 def test_a_step_has_as_many_regions_as_its_views_are_shared_out_to(share: int, regions: int) -> None:
     run = distillation(config("optimizer.views=4", f"optimizer.views_per_region={share}"))
     for iteration in range(40):
-        lines = run.step()
-        assert [line["iteration"] for line in lines] == [iteration] * regions
-        assert len({line["region"] for line in lines}) == regions
-        for line in lines:
+        visits = trace_visits(run.step())
+        assert [line["iteration"] for line in visits] == [iteration] * regions
+        assert len({line["region"] for line in visits}) == regions
+        for line in visits:
             assert abs(line["t"] - line["t_mix"]) <= 51, "each region has a timestep of its own"
             assert line["probability"][line["region"]] > 0
     assert run.regions.visits.sum() == 40 * regions
+
+
+def test_the_trace_tells_where_a_step_began_another_pass_of_the_warm_up() -> None:
+    run = distillation(config("optimizer.views=5"))
+    lines = [run.step() for _ in range(8)]
+    assert all("probability" not in other for line in lines[:7] for other in line["also"])
+    visits = trace_visits(lines[7])  # the 36th visit ends the first pass
+    assert [max(visit["probability"]) for visit in visits] == pytest.approx([1.0] + [1 / 35] * 4), "no region twice"
+    for visit in visits:
+        assert visit["probability"][visit["region"]] > 0
+        assert visit.keys() == lines[0].keys() - {"also"}
 
 
 def test_views_that_do_not_go_into_their_regions_are_refused() -> None:
@@ -295,7 +307,7 @@ def test_history_holds_the_unfused_gradient_and_the_step_uses_the_fused_one(monk
     monkeypatch.setattr(run.fusion, "fuse", watch_fuse)
     monkeypatch.setattr(run.fusion, "record", watch_record)
     monkeypatch.setattr(run, "descend", watch_descend)
-    lines = [line for _ in range(60) for line in run.step()]
+    lines = [line for _ in range(60) for line in trace_visits(run.step())]
     assert any(line["neighbours"] for line in lines), "some step must have fused"
 
 
@@ -303,11 +315,11 @@ def test_fusion_lasts_from_start_to_stop() -> None:
     run = distillation(
         config("gradient_fusion.start=0.2", "gradient_fusion.stop=0.4", "region_sampling.warmup_passes=0", "gradient_fusion.time_window=1")
     )
-    steps = [run.step() for _ in range(80)]
+    steps = [trace_visits(run.step()) for _ in range(80)]
     assert not any(line["neighbours"] for lines in steps[:40] for line in lines)
     assert sum(bool(line["neighbours"]) for lines in steps[40:] for line in lines) > 40
     history = flatten(run.fusion.state_dict())
-    assert not any(line["neighbours"] for _ in range(30) for line in run.step())
+    assert not any(line["neighbours"] for _ in range(30) for line in trace_visits(run.step()))
     assert flatten(run.fusion.state_dict())[1] == history[1], "what nobody will ask for is not written down"
 
 
@@ -315,7 +327,7 @@ def test_history_follows_the_gaussians_through_densification() -> None:
     run = distillation(
         config("densification.every=10", "densification.start=0", "densification.max_count=90", "densification.grow_gradient=0")
     )
-    counts = {line["gaussians"] for _ in range(40) for line in run.step()}
+    counts = {run.step()["gaussians"] for _ in range(40)}
     assert len(counts) > 1, "the number must change"
     histories = [tensor for name, tensor in flatten(run.fusion.state_dict())[0].items() if name.endswith("values")]
     assert {tensor.shape[1] for tensor in histories} == {len(run.model)}
