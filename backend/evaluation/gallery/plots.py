@@ -186,7 +186,7 @@ def timesteps(traces: Mapping[str, Sequence[Trace]]) -> Plot | None:
         left, top = 62 + (index % columns) * (panel + 62), 62 + (index // columns) * (height + 74)
         count = len(trace.t)
         axes = Axes(drawing, Scale(0, count, left, left + panel), Scale(0, highest, top + height, top))
-        axes.frame("iteration", "timestep t" if index % columns == 0 else "", title=variant)
+        axes.frame("visit to a region", "timestep t" if index % columns == 0 else "", title=variant)
         every = range(0, count, -(-count // MOST_DOTS))
         drawing.dots([(axes.x(k + 0.5), axes.y(float(trace.t[k]))) for k in every], SKY, size=2.6, opacity=0.55)
         axes.line([k + 0.5 for k in every], [float(trace.t_global[k]) for k in every], ORANGE)

@@ -127,7 +127,7 @@ class TestPlots:
 
     def test_timesteps(self, traces):
         plot = plots.timesteps(traces)
-        assert {"iteration", "timestep t", "t as drawn"} <= set(texts(plot)) and plot.svg.count("h0") == 2 * 300 + 1
+        assert {"visit to a region", "timestep t", "t as drawn"} <= set(texts(plot)) and plot.svg.count("h0") == 2 * 300 + 1
 
     def test_long_runs_are_thinned(self, tmp_path):
         trace = read_trace(write_trace(tmp_path, iterations=40))
