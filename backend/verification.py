@@ -67,6 +67,7 @@ def prove() -> None:
 
     from .cameras import Camera, orbit_camera
     from .config import GaussiansConfig, SurfaceConfig, TextureConfig
+    from .embedded import bank_kernels
     from .embedded.renderer import render_channels
     from .gaussians.initialize import initialize
     from .gaussians.rasterize import warm_up
@@ -74,6 +75,7 @@ def prove() -> None:
     from .method.optimizer import render_cameras, stack_cameras
 
     warm_up()
+    bank_kernels.warm_up()
     if not render_channels("cat", np.zeros(1), np.zeros(1), np.full(1, 3.3), 32).any():
         raise RuntimeError("the built-in world draws nothing")
     ball = GaussiansConfig(initial="sphere", count=500, opacity=0.99, max_scale=0.3)

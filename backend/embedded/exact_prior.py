@@ -31,7 +31,7 @@ from torch import Tensor
 
 from ..guidance.prior import Conditioning, DiffusionPrior, PriorDefaults
 from ..view_words import VIEW_DIRECTIONS, view_direction
-from . import vocabulary, world
+from . import bank_kernels, vocabulary, world
 from .appearance import channel_weights, description_weights
 from .renderer import CHANNEL_SCALE, CHANNELS, FOV
 from .vocabulary import Description
@@ -47,7 +47,7 @@ BACKDROPS = ((0.2, 0.04), (0.9, 0.04))
 BACKDROP_TINT = 0.02
 """Standard deviation of a backdrop's colour in each channel, on top."""
 CHUNK = 64
-"""Views that are widened from 8 bits to floats at once: 64 views of 5 channels at 128 px stay in a core's cache."""
+"""Views that are widened from 8 bits to floats at once while a bank is prepared."""
 NEGLIGIBLE = 1e-6
 """Views whose posterior weight is below this share of the largest are left out of the mean."""
 
@@ -269,9 +269,8 @@ def _explain(bank: _Bank, rows: slice, weights: Tensor, backdrops: Tensor, z: Te
 def _inner_products(bank: _Bank, rows: slice, z: Tensor) -> Tensor:
     """<C_vk, z_c> for z [B, 3, P]: [B, V, K, 3] float64."""
     channels = bank.channels[rows]
-    columns = (z.flatten(0, 1) * CHANNEL_SCALE).T.contiguous()
-    parts = [part.flatten(0, 1).float() @ columns for part in channels.split(CHUNK)]
-    return torch.cat(parts).view(*channels.shape[:2], *z.shape[:2]).permute(2, 0, 1, 3).double()
+    products = bank_kernels.inner_products(channels.flatten(0, 1).numpy(), (z.flatten(0, 1) * CHANNEL_SCALE).numpy())
+    return torch.from_numpy(products).view(*channels.shape[:2], *z.shape[:2]).permute(2, 0, 1, 3).double()
 
 
 def _mix(bank: _Bank, rows: slice, weights: Tensor, posterior: Tensor, background: Tensor) -> Tensor:
@@ -282,9 +281,9 @@ def _mix(bank: _Bank, rows: slice, weights: Tensor, posterior: Tensor, backgroun
     coefficients = 2 * torch.einsum("bvm,mkc->bcvk", posterior, weights)
     coefficients[..., 0] -= 2 * expected_background.sum(2).transpose(1, 2)
     channels = bank.channels[rows]
-    mean = torch.zeros(posterior.shape[0] * 3, bank.pixels)
-    for part, columns in zip(keep.split(CHUNK), coefficients.flatten(0, 1).split(CHUNK, dim=1), strict=True):
-        mean += (columns.flatten(1) * CHANNEL_SCALE).float() @ channels[part].flatten(0, 1).float()
+    images = keep[:, None] * channels.shape[1] + torch.arange(channels.shape[1])
+    scaled = (coefficients.flatten(0, 1).flatten(1) * CHANNEL_SCALE).float()
+    mean = torch.from_numpy(bank_kernels.weighted_sum(channels.flatten(0, 1).numpy(), images.flatten().numpy(), scaled.numpy()))
     constant = 2 * expected_background.sum((1, 2)) - ONES * posterior.sum((1, 2))[:, None]
     return mean.view(-1, 3, bank.pixels) + constant.float()[..., None]
 

@@ -1,60 +1,20 @@
-"""The CPU's rasteriser: one autograd function around the numba kernels, spread over torch's number of threads.
-
-Threads are ours, not numba's: its threading layers abort or hang when two Python threads or a fork meet, and the parallel compiler
-triples the compile time. The kernels release the GIL and write to disjoint memory, so results do not depend on the number of threads.
-"""
+"""The CPU's rasteriser: one autograd function around the numba kernels."""
 
 from __future__ import annotations
 
-import os
-from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
-from functools import lru_cache
-from itertools import pairwise
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from ...kernel_threads import ranges, run, strides
 from . import numba_compositing as compositing
 from . import numba_layout as layout
 from . import numba_projection as projection
 from .conventions import View
 
 _GAUSSIANS_PER_THREAD = 512
-"""Below this, handing work to another thread costs more than it saves."""
-
-
-@lru_cache(maxsize=1)
-def _pool(threads: int, process: int) -> ThreadPoolExecutor:
-    """Helpers of the calling thread; `process` is part of the key because threads do not survive a fork."""
-    return ThreadPoolExecutor(threads, thread_name_prefix="rasterize")
-
-
-def _run(kernel: Callable[..., None], shares: list[tuple[int, int]], *arguments: Any) -> None:
-    """Run a kernel on every share, the last one in the calling thread."""
-    if len(shares) > 1:
-        pool = _pool(torch.get_num_threads() - 1, os.getpid())
-        futures = [pool.submit(kernel, *share, *arguments) for share in shares[:-1]]
-        kernel(*shares[-1], *arguments)
-        for future in futures:
-            future.result()
-    elif shares:
-        kernel(*shares[0], *arguments)
-
-
-def _ranges(count: int) -> list[tuple[int, int]]:
-    """Cut `count` Gaussians into (start, stop), one range a thread."""
-    shares = max(1, min(torch.get_num_threads(), count // _GAUSSIANS_PER_THREAD))
-    edges = [count * share // shares for share in range(shares + 1)]
-    return list(pairwise(edges))
-
-
-def _strides(count: int) -> list[tuple[int, int]]:
-    """Deal `count` items out as (start, step): neighbouring tiles, which cost alike, go to different threads."""
-    threads = min(torch.get_num_threads(), count)
-    return [(thread, threads) for thread in range(threads)]
 
 
 def _array(tensor: Tensor) -> np.ndarray:
@@ -86,7 +46,7 @@ class _Rasterize(torch.autograd.Function):
         tiles = np.empty((views, count, 4), np.int32)
         keys = np.empty((views, count), np.uint64)
         planes = (np.float32(view.near_plane), np.float32(view.far_plane), view.antialiased)
-        _run(projection.project, _ranges(count), *gaussians, degree, *cameras, *planes, splats, radii, tiles, keys)
+        run(projection.project, ranges(count, _GAUSSIANS_PER_THREAD), *gaussians, degree, *cameras, *planes, splats, radii, tiles, keys)
 
         keys.sort(axis=1)
         row_offsets = np.zeros(views * count + 1, np.int64)
@@ -94,12 +54,12 @@ class _Rasterize(torch.autograd.Function):
         columns, lines = -(-view.width // layout.TILE_WIDTH), -(-view.height // layout.TILE_HEIGHT)
         tile_offsets = np.empty((views, columns * lines + 1), np.int64)
         entries = np.empty(row_offsets[-1], np.int32)
-        _run(compositing.bin_splats, _strides(views), keys, tiles, row_offsets, tile_offsets, columns, entries)
+        run(compositing.bin_splats, strides(views), keys, tiles, row_offsets, tile_offsets, columns, entries)
 
         renders = np.empty((views, view.height, view.width, 4), np.float32)
         alphas = np.empty((views, view.height, view.width, 1), np.float32)
-        items = _strides(views * columns * lines)
-        _run(compositing.composite, items, splats, tile_offsets, entries, _array(backgrounds), view.expected_depth, renders, alphas)
+        items = strides(views * columns * lines)
+        run(compositing.composite, items, splats, tile_offsets, entries, _array(backgrounds), view.expected_depth, renders, alphas)
 
         ctx.arrays = gaussians, degree, cameras, splats, tiles, row_offsets, tile_offsets, entries, renders, alphas
         ctx.view, ctx.meta = view, meta
@@ -118,15 +78,15 @@ class _Rasterize(torch.autograd.Function):
     def backward(ctx: Any, v_renders: Tensor, v_alphas: Tensor) -> tuple[Tensor | None, ...]:  # type: ignore[override]
         gaussians, degree, cameras, splats, tiles, row_offsets, tile_offsets, entries, renders, alphas = ctx.arrays
         rows = np.zeros((len(entries), layout.ROW), np.float32)
-        items = _strides(len(renders) * (tile_offsets.shape[1] - 1))
+        items = strides(len(renders) * (tile_offsets.shape[1] - 1))
         pixels = (ctx.view.expected_depth, renders, alphas, _array(v_renders), _array(v_alphas))
-        _run(compositing.composite_backward, items, splats, tiles, row_offsets, tile_offsets, entries, *pixels, rows)
+        run(compositing.composite_backward, items, splats, tiles, row_offsets, tile_offsets, entries, *pixels, rows)
 
         v_gaussians = [np.zeros_like(x) for x in gaussians]
         v_means2d = np.zeros((*splats.shape[:2], 2), np.float32)
         count = splats.shape[1]
-        _run(
-            projection.project_backward, _ranges(count), *gaussians, degree, *cameras, ctx.view.antialiased,
+        run(
+            projection.project_backward, ranges(count, _GAUSSIANS_PER_THREAD), *gaussians, degree, *cameras, ctx.view.antialiased,
             splats, row_offsets, rows, *v_gaussians, v_means2d,
         )  # fmt: skip
 

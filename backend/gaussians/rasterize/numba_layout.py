@@ -1,8 +1,8 @@
 """What the kernels of `numba_projection` and `numba_compositing` share: the tiles, the columns of their arrays, how they are compiled.
 
-All are serial numba kernels that release the GIL. Images are cut into tiles. A kernel's first two arguments say which share of the work it
-does (a range of Gaussians, or every `step`-th tile or camera); shares write to disjoint memory, so that `numba_backend` can run them on any
-number of threads and the result is the same bit for bit. Sums over tiles and cameras are taken per Gaussian in a fixed order.
+All are serial kernels that `kernel_threads` spreads over threads: a share of the work is a range of Gaussians, or every `step`-th tile or
+camera. Images are cut into tiles. Sums over tiles and cameras are taken per Gaussian in a fixed order, so that the result is the same bit
+for bit on any number of threads.
 
 Shapes: C cameras, N Gaussians, T tiles an image, K spherical harmonics, H x W pixels. float32 throughout.
 
