@@ -46,6 +46,11 @@ def check(config: GenerationConfig) -> None:
         raise ConfigError(
             f"optimizer.betas must be at least 0 and below 1, not {list(o.betas)}.", remedy="Adam's usual values are [0.9, 0.99]."
         )
+    if grid.cameras != "orbit" and o.views % o.views_per_region:
+        raise ConfigError(
+            f"{o.views} views a step cannot be divided into regions of {o.views_per_region}.",
+            remedy="Set optimizer.views to a multiple of optimizer.views_per_region.",
+        )
     if o.resolution_steps:
         check_resolution_steps(o.resolution_steps)
     if not re.fullmatch(r"auto|cpu|mps|cuda(:\d+)?", config.run.device):

@@ -295,12 +295,7 @@ class Distillation:
 
 def check_cameras(config: GenerationConfig, prior: DiffusionPrior) -> None:
     """Views that a prior predicts together must stand evenly around the asset. Raises `ConfigError` where they would not."""
-    together, views, share = prior.views_per_prediction, config.optimizer.views, config.optimizer.views_per_region
-    if config.grid.cameras != "orbit" and views % share:
-        raise ConfigError(
-            f"{views} views a step cannot be divided into regions of {share}.",
-            remedy="Set optimizer.views to a multiple of optimizer.views_per_region.",
-        )
+    together, views = prior.views_per_prediction, config.optimizer.views
     if views % together:
         raise ConfigError(
             f"This image model predicts {together} views together, which {views} views a step cannot be divided into.",

@@ -485,6 +485,7 @@ def test_unreadable_files(tmp_path):
         ("gaussians.min_scale=0.5", "must be below"),
         ("gaussians.count=1000000", "must not exceed"),
         ("optimizer.betas=[0.9, 1.0]", "below 1"),
+        ("optimizer.views_per_region=3", "4 views a step cannot be divided into regions of 3"),
         ("optimizer.resolution_steps=[[0.5, 64]]", "begin at progress 0"),
         ("optimizer.resolution_steps=[[0, 64], [0, 32]]", "ascend"),
         ("optimizer.resolution_steps=[[0, 4]]", "at least 8 pixels"),
@@ -524,6 +525,10 @@ def test_cameras_anywhere_go_without_fusion():
     assert "--without gradient-fusion" in error.remedy
     assert settings.resolve(sets=["grid.cameras=uniform"], without=["gradient-fusion"]).grid.cameras == "uniform"
     assert settings.resolve(sets=["grid.cameras=orbit"]).gradient_fusion.enabled
+
+
+def test_views_around_the_object_need_no_regions_to_share():
+    assert settings.resolve(sets=["grid.cameras=orbit", "optimizer.views_per_region=3"]).optimizer.views == 4
 
 
 # The catalogue
