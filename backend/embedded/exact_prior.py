@@ -23,6 +23,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 import torch
@@ -72,9 +73,88 @@ class _Bank:
     log_prior: Tensor
     segments: dict[str, slice]
 
+    def hypotheses(self, appearances: Tensor, segment: str | None) -> _Hypotheses:
+        """The views from one direction, or from all, in each of the appearances [A, all channels, 3] before each backdrop."""
+        rows = self.segments[segment] if segment else slice(None)
+        weights, backdrops = _before_backdrops(appearances[:, self.kinds])
+        return _Hypotheses(self.channels[rows], weights, backdrops, self.gram[rows], self.sums[rows], self.log_prior[rows])
+
+
+@dataclass(frozen=True)
+class _Hypotheses:
+    """Views of one object, each in some appearances before some backdrops: what a noisy picture may show.
+
+    Colours are in the grey basis. M and h are those of the module's text; alpha is channel 0.
+
+    Attributes:
+        channels: [V, K, P] uint8.
+        weights: [M, K, 3] the appearances.
+        backdrops: [2, M, 3] mean and standard deviation of b under each.
+        gram, sums, log_prior: as in `_Bank`, of these views.
+    """
+
+    channels: Tensor
+    weights: Tensor
+    backdrops: Tensor
+    gram: Tensor
+    sums: Tensor
+    log_prior: Tensor
+
     @property
     def pixels(self) -> int:
         return self.channels.shape[2]
+
+    @property
+    def images(self) -> np.ndarray:
+        """[V K, P] the channels, one image a row."""
+        return self.channels.flatten(0, 1).numpy()
+
+    @cached_property
+    def products(self) -> tuple[Tensor, Tensor, Tensor]:
+        """<M, M> [V, M, 3], <h, M> [V, M, 3] and <h, h> [V, 1, 1]: all that does not depend on the noisy picture."""
+        weights, gram, sums, pixels = self.weights, self.gram, self.sums, self.pixels
+        w_sum = torch.einsum("mkc,vk->vmc", weights, sums)
+        m_m = 4 * torch.einsum("mkc,vkl,mlc->vmc", weights, gram, weights) - 4 * ONES * w_sum + ONES**2 * pixels
+        covered = 2 * torch.einsum("mkc,vk->vmc", weights, gram[:, 0]) - ONES * sums[:, :1, None]
+        h_m = 2 * (2 * w_sum - ONES * pixels) - 2 * covered
+        return m_m, h_m, (4 * (pixels - 2 * sums[:, 0] + gram[:, 0, 0]))[:, None, None]
+
+    def explain(self, z: Tensor, alpha_bar: Tensor) -> tuple[Tensor, Tensor]:
+        """How well each explains z [B, 3, P].
+
+        Returns:
+            log evidence [B, V, M], up to a constant of the row; posterior mean of the background [B, V, M, 3].
+        """
+        columns = (z.flatten(0, 1) * CHANNEL_SCALE).numpy()
+        products = torch.from_numpy(bank_kernels.inner_products(self.images, columns))
+        products = products.view(*self.channels.shape[:2], *z.shape[:2]).permute(2, 0, 1, 3).double()  # <C_vk, z_c>: [B, V, K, 3]
+        totals = z.sum(2, dtype=torch.float64)[:, None, None]  # [B, 1, 1, 3]
+        z_m = 2 * torch.einsum("mkc,bvkc->bvmc", self.weights, products) - ONES * totals
+        z_h = 2 * (totals - products[:, :, None, 0])
+        m_m, h_m, h_h = self.products
+
+        signal, noise = alpha_bar.sqrt().view(-1, 1, 1, 1), (1 - alpha_bar).view(-1, 1, 1, 1)
+        mean, prior_precision = self.backdrops[0], self.backdrops[1] ** -2
+        precision = signal**2 * h_h / noise + prior_precision
+        background = (signal * (z_h - signal * h_m) / noise + mean * prior_precision) / precision
+        misfit = (signal**2 * m_m - 2 * signal * z_m) / noise
+        backdrop = precision * background**2 - prior_precision * mean**2 - (precision / prior_precision).log()
+        evidence = 0.5 * (backdrop - misfit).sum(3)
+        return evidence + self.log_prior[:, None], background
+
+    def mix(self, posterior: Tensor, background: Tensor) -> Tensor:
+        """sum_vm p_vm x_vm for posterior [B, V, M] and background [B, V, M, 3]: [B, 3, P]."""
+        keep = torch.nonzero((posterior > NEGLIGIBLE * posterior.amax((1, 2), keepdim=True)).any(2).any(0)).flatten()
+        posterior, background = posterior[:, keep], background[:, keep]
+        expected_background = posterior[..., None] * background
+        coefficients = 2 * torch.einsum("bvm,mkc->bcvk", posterior, self.weights)
+        coefficients[..., 0] -= 2 * expected_background.sum(2).transpose(1, 2)
+        scaled = (coefficients.flatten(0, 1).flatten(1) * CHANNEL_SCALE).float()
+        kinds = self.channels.shape[1]
+        rows = (keep[:, None] * kinds + torch.arange(kinds)).flatten()
+        mean = torch.from_numpy(bank_kernels.weighted_sum(self.images, rows.numpy(), scaled.numpy()))
+        constant = 2 * expected_background.sum((1, 2)) - ONES * posterior.sum((1, 2))[:, None]
+        return mean.view(-1, 3, self.pixels) + constant.float()[..., None]
 
 
 class ExactPrior(DiffusionPrior):
@@ -114,11 +194,13 @@ class ExactPrior(DiffusionPrior):
         self._generator = torch.Generator().manual_seed(seed)
         self._described: dict[str, Description | None] = {}
         self._banks: dict[tuple[str, int], _Bank] = {}
+        self._fitting: dict[tuple[Description | None, bool, int], list[_Hypotheses]] = {}
 
     def encode_prompts(self, prompts: Sequence[str]) -> Conditioning:
         """Reads the words and prepares the views of the objects they name. The empty prompt is every view of those objects."""
         for prompt in prompts:
             self._described[prompt] = vocabulary.parse(prompt) if prompt.strip() else None
+        self._fitting.clear()  # what the empty prompt means depends on the others
         kinds = self._kinds()
         for name in self._objects():
             if (name, RESOLUTIONS[0]) not in self._banks or self._banks[name, RESOLUTIONS[0]].kinds != kinds:
@@ -176,14 +258,15 @@ class ExactPrior(DiffusionPrior):
             channels = _shrink(finest, resolution).flatten(2)
             self._banks[name, resolution] = _Bank(channels, kinds, *_moments(channels), log_prior, segments)
 
-    def _candidates(self, description: Description | None, obeys: bool, resolution: int) -> list[tuple[_Bank, slice, Tensor]]:
-        """(bank, rows, appearances [M, K, 3]) of everything that fits the words."""
-        if description is None:
-            banks = [self._banks[name, resolution] for name in self._objects()]
-            return [(bank, slice(None), _appearances(None)[:, bank.kinds]) for bank in banks]
-        bank = self._banks[description.object, resolution]
-        rows = bank.segments[description.view.removesuffix(" view")] if description.view and obeys else slice(None)
-        return [(bank, rows, _appearances(description)[:, bank.kinds])]
+    def _hypotheses(self, description: Description | None, obeys: bool, resolution: int) -> list[_Hypotheses]:
+        """Everything that fits the words, object by object."""
+        if (description, obeys, resolution) not in self._fitting:
+            names = [description.object] if description else self._objects()
+            segment = description.view.removesuffix(" view") if description and description.view and obeys else None
+            self._fitting[description, obeys, resolution] = [
+                self._banks[name, resolution].hypotheses(_appearances(description), segment) for name in names
+            ]
+        return self._fitting[description, obeys, resolution]
 
     def _posterior_mean(self, z_t: Tensor, alpha_bar: Tensor, description: Description | None, obeys: bool) -> Tensor:
         """E[x | z_t, words] for z_t [B, 3, H, W]."""
@@ -191,13 +274,12 @@ class ExactPrior(DiffusionPrior):
         if height != width or height not in RESOLUTIONS:
             raise ValueError(f"the exact prior knows views of {RESOLUTIONS} pixels, not {height} x {width}")
         z = torch.einsum("dc,bcp->bdp", GREY_BASIS.float(), z_t.reshape(batch, 3, -1))
-        candidates = self._candidates(description, obeys, height)
-        hypotheses = [(bank, rows, *_before_backdrops(weights)) for bank, rows, weights in candidates]
-        evidence, backgrounds = zip(*(_explain(bank, rows, weights, b, z, alpha_bar) for bank, rows, weights, b in hypotheses), strict=True)
+        fitting = self._hypotheses(description, obeys, height)
+        evidence, backgrounds = zip(*(hypotheses.explain(z, alpha_bar) for hypotheses in fitting), strict=True)
         total = torch.logsumexp(torch.cat([part.flatten(1) for part in evidence], 1), 1)
         mean = torch.zeros_like(z)
-        for (bank, rows, weights, _), log_weight, background in zip(hypotheses, evidence, backgrounds, strict=True):
-            mean += _mix(bank, rows, weights, (log_weight - total.view(-1, 1, 1)).exp(), background)
+        for hypotheses, log_weight, background in zip(fitting, evidence, backgrounds, strict=True):
+            mean += hypotheses.mix((log_weight - total.view(-1, 1, 1)).exp(), background)
         return torch.einsum("dc,bdp->bcp", GREY_BASIS.float(), mean).view_as(z_t)
 
 
@@ -232,60 +314,6 @@ def _before_backdrops(appearances: Tensor) -> tuple[Tensor, Tensor]:
     level, deviation = torch.tensor(BACKDROPS, dtype=torch.float64).T
     variance = BACKDROP_TINT**2 + deviation[:, None] ** 2 * ONES**2
     return weights, torch.stack([level[:, None] * ONES, variance.sqrt()]).repeat(1, len(appearances), 1)
-
-
-def _explain(bank: _Bank, rows: slice, weights: Tensor, backdrops: Tensor, z: Tensor, alpha_bar: Tensor) -> tuple[Tensor, Tensor]:
-    """How well each view under each hypothesis explains z [B, 3, P]; colours are in the grey basis throughout.
-
-    Args:
-        weights: [M, K, 3] the hypotheses' appearances.
-        backdrops: [2, M, 3] mean and standard deviation of b under each.
-
-    Returns:
-        log evidence [B, V, M], up to a constant of the row; posterior mean of the background [B, V, M, 3].
-    """
-    products = _inner_products(bank, rows, z)  # <C_vk, z_c>: [B, V, K, 3]
-    gram, sums, pixels = bank.gram[rows], bank.sums[rows], bank.pixels
-    totals = z.sum(2, dtype=torch.float64)[:, None, None]  # [B, 1, 1, 3]
-
-    # Inner products of M and h with each other and with z, from those of the channels; alpha is channel 0.
-    z_m = 2 * torch.einsum("mkc,bvkc->bvmc", weights, products) - ONES * totals
-    z_h = 2 * (totals - products[:, :, None, 0])
-    w_sum = torch.einsum("mkc,vk->vmc", weights, sums)
-    m_m = 4 * torch.einsum("mkc,vkl,mlc->vmc", weights, gram, weights) - 4 * ONES * w_sum + ONES**2 * pixels
-    covered = 2 * torch.einsum("mkc,vk->vmc", weights, gram[:, 0]) - ONES * sums[:, :1, None]
-    h_m = 2 * (2 * w_sum - ONES * pixels) - 2 * covered
-    h_h = (4 * (pixels - 2 * sums[:, 0] + gram[:, 0, 0]))[:, None, None]
-
-    signal, noise = alpha_bar.sqrt().view(-1, 1, 1, 1), (1 - alpha_bar).view(-1, 1, 1, 1)
-    mean, prior_precision = backdrops[0], backdrops[1] ** -2
-    precision = signal**2 * h_h / noise + prior_precision
-    background = (signal * (z_h - signal * h_m) / noise + mean * prior_precision) / precision
-    misfit = signal**2 * m_m - 2 * signal * z_m
-    evidence = 0.5 * (precision * background**2 - prior_precision * mean**2 - (precision / prior_precision).log() - misfit / noise).sum(3)
-    return evidence + bank.log_prior[rows][:, None], background
-
-
-def _inner_products(bank: _Bank, rows: slice, z: Tensor) -> Tensor:
-    """<C_vk, z_c> for z [B, 3, P]: [B, V, K, 3] float64."""
-    channels = bank.channels[rows]
-    products = bank_kernels.inner_products(channels.flatten(0, 1).numpy(), (z.flatten(0, 1) * CHANNEL_SCALE).numpy())
-    return torch.from_numpy(products).view(*channels.shape[:2], *z.shape[:2]).permute(2, 0, 1, 3).double()
-
-
-def _mix(bank: _Bank, rows: slice, weights: Tensor, posterior: Tensor, background: Tensor) -> Tensor:
-    """sum_vm p_vm x_vm for posterior [B, V, M] and background [B, V, M, 3]: [B, 3, P]."""
-    keep = torch.nonzero((posterior > NEGLIGIBLE * posterior.amax((1, 2), keepdim=True)).any(2).any(0)).flatten()
-    posterior, background = posterior[:, keep], background[:, keep]
-    expected_background = posterior[..., None] * background
-    coefficients = 2 * torch.einsum("bvm,mkc->bcvk", posterior, weights)
-    coefficients[..., 0] -= 2 * expected_background.sum(2).transpose(1, 2)
-    channels = bank.channels[rows]
-    images = keep[:, None] * channels.shape[1] + torch.arange(channels.shape[1])
-    scaled = (coefficients.flatten(0, 1).flatten(1) * CHANNEL_SCALE).float()
-    mean = torch.from_numpy(bank_kernels.weighted_sum(channels.flatten(0, 1).numpy(), images.flatten().numpy(), scaled.numpy()))
-    constant = 2 * expected_background.sum((1, 2)) - ONES * posterior.sum((1, 2))[:, None]
-    return mean.view(-1, 3, bank.pixels) + constant.float()[..., None]
 
 
 assert CHANNELS[0] == "alpha", "the closed form above takes coverage from channel 0"

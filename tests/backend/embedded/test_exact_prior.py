@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from backend.embedded import exact_prior, vocabulary
-from backend.embedded.exact_prior import BACKDROP_TINT, BACKDROPS, GREY_BASIS, ExactPrior, _Bank, _before_backdrops, _explain, _mix
+from backend.embedded.exact_prior import BACKDROP_TINT, BACKDROPS, GREY_BASIS, ExactPrior, _Bank
 from backend.embedded.renderer import CHANNEL_SCALE
 from backend.errors import PromptError
 
@@ -64,14 +64,14 @@ def dense_posterior(bank: _Bank, weights: torch.Tensor, z: torch.Tensor, alpha_b
 def test_posterior_mean_is_that_of_the_dense_gaussians(bank: _Bank, weights: torch.Tensor, alpha_bar: float) -> None:
     z = torch.randn(3, PIXELS, generator=torch.Generator().manual_seed(2))
     rotated = (GREY_BASIS.float() @ z)[None]
-    hypotheses, backdrops = _before_backdrops(weights)
-    log_weight, background = _explain(bank, slice(None), hypotheses, backdrops, rotated, torch.tensor([alpha_bar], dtype=torch.float64))
+    hypotheses = bank.hypotheses(weights, None)
+    log_weight, background = hypotheses.explain(rotated, torch.tensor([alpha_bar], dtype=torch.float64))
     expected_log, expected_means = dense_posterior(bank, weights, z.double(), alpha_bar)
     assert torch.allclose(log_weight[0] - log_weight[0, 0, 0], expected_log - expected_log[0, 0], atol=1e-3)
     posterior = log_weight.flatten(1).softmax(1).view(log_weight.shape)
     expected = expected_log.flatten().softmax(0).view(expected_log.shape)
     assert torch.allclose(posterior[0], expected, atol=1e-4)
-    mean = GREY_BASIS.T @ _mix(bank, slice(None), hypotheses, posterior, background)[0].double()
+    mean = GREY_BASIS.T @ hypotheses.mix(posterior, background)[0].double()
     assert torch.allclose(mean, torch.einsum("vm,vmcp->cp", expected, expected_means), atol=1e-4)
 
 
