@@ -29,6 +29,12 @@ def value_at(schedule: Schedule, progress: float) -> float:
     return low + (high - low) * (progress - before) / (after - before)
 
 
+def extremes(schedule: Schedule) -> tuple[float, float]:
+    """(smallest, largest) value of a schedule."""
+    values = [point[1] for point in schedule] if isinstance(schedule, tuple) else [float(schedule)]
+    return min(values), max(values)
+
+
 RULES = {
     "sds": "score distillation: the prediction less the true noise (DreamFusion)",
     "perp_neg": "sds, with the words of the other views as perpendicular negatives (Perp-Neg)",
@@ -157,7 +163,7 @@ class TimestepConfig:
         "hybrid (eq. 8), annealed (its global part alone), sqrt (falling as HiFA's), dreamtime, or uniform in [clip_low, clip_high]",
         choices=("hybrid", "annealed", "sqrt", "dreamtime", "uniform"),
     )
-    start: float = setting(0.85, "t_global at the first iteration", low=0, high=1)
+    start: float | None = setting(None, "t_global at the first iteration; None: as the prior recommends", low=0, high=1)
     end: float = setting(0.10, "t_global at the last iteration", low=0, high=1)
     clip_low: Schedule = setting(0.02, "lowest t", low=0, high=1)
     clip_high: Schedule = setting(0.98, "highest t", low=0, high=1)

@@ -36,6 +36,7 @@ from .job_lines import trace_visits
 from .memory import resident_bytes
 from .meshing.export import write_asset
 from .meshing.views import pixel_blur, with_pixel_blur
+from .method import timestep_sampling
 from .method.optimizer import Distillation
 from .out_of_memory import free_caches, relief, retrying
 from .previews import write_preview, write_views
@@ -381,7 +382,13 @@ def settle(config: GenerationConfig, prior: DiffusionPrior) -> GenerationConfig:
     steps = tuple((p, pixels) for p, pixels in config.optimizer.resolution_steps if recommended.serves(pixels))
     steps = steps or ((0.0, recommended.resolutions[-1]),)
     steps = ((0.0, steps[0][1]), *steps[1:])  # those before it may not be available
-    return replace(config, guidance=guidance, grid=grid, optimizer=replace(config.optimizer, resolution_steps=steps))
+    return replace(
+        config,
+        guidance=guidance,
+        grid=grid,
+        timestep_sampling=timestep_sampling.settled(config.timestep_sampling, recommended.t_start),
+        optimizer=replace(config.optimizer, resolution_steps=steps),
+    )
 
 
 def settled_scale(guidance: GuidanceConfig, recommended: float) -> float | None:

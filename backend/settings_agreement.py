@@ -7,7 +7,7 @@ import re
 from collections.abc import Sequence
 from itertools import pairwise
 
-from .config import GenerationConfig, Schedule, value_at
+from .config import GenerationConfig, extremes, value_at
 from .errors import ConfigError
 
 
@@ -20,16 +20,19 @@ def check(config: GenerationConfig) -> None:
     regions = grid.azimuth_bins * (len(grid.elevation_edges) - 1) * max(1, len(grid.distance_edges) - 1)
     check_region_weights(config.region_sampling.weights, regions)
     t = config.timestep_sampling
-    lowest, highest = _extremes(t.clip_low)[0], _extremes(t.clip_high)[1]
+    lowest, highest = extremes(t.clip_low)[0], extremes(t.clip_high)[1]
     for progress in sorted(
         {point[0] for schedule in (t.clip_low, t.clip_high) if isinstance(schedule, tuple) for point in schedule} | {0.0}
     ):
         low, high = value_at(t.clip_low, progress), value_at(t.clip_high, progress)
         _in_order("timestep_sampling.clip_low", low, "timestep_sampling.clip_high", high, strict=True)
     if t.mode != "uniform":
-        _in_order("timestep_sampling.end", t.end, "timestep_sampling.start", t.start, strict=True)
         _in_order("timestep_sampling.clip_low", lowest, "timestep_sampling.end", t.end)
-        _in_order("timestep_sampling.start", t.start, "timestep_sampling.clip_high", highest)
+        if t.start is None:
+            _in_order("timestep_sampling.end", t.end, "timestep_sampling.clip_high", highest, strict=True)
+        else:
+            _in_order("timestep_sampling.end", t.end, "timestep_sampling.start", t.start, strict=True)
+            _in_order("timestep_sampling.start", t.start, "timestep_sampling.clip_high", highest)
     if config.gradient_fusion.enabled and grid.cameras == "uniform":
         raise ConfigError(
             "gradient_fusion needs views in the regions drawn for them, and grid.cameras is uniform.",
@@ -97,12 +100,6 @@ def check_resolution_steps(steps: Sequence[tuple[float, int]]) -> None:
         )
     if any(pixels < 8 for _, pixels in steps):
         raise ConfigError("optimizer.resolution_steps must have at least 8 pixels each.", remedy="For example [[0, 32], [0.5, 64]].")
-
-
-def _extremes(schedule: Schedule) -> tuple[float, float]:
-    """(smallest, largest) value of a schedule."""
-    values = [point[1] for point in schedule] if isinstance(schedule, tuple) else [schedule]
-    return min(values), max(values)
 
 
 def _ascending(path: str, values: Sequence[float], example: str) -> None:

@@ -110,7 +110,7 @@ class _Hypotheses:
         return self.channels.flatten(0, 1).numpy()
 
     @cached_property
-    def products(self) -> tuple[Tensor, Tensor, Tensor]:
+    def constants(self) -> tuple[Tensor, Tensor, Tensor]:
         """<M, M> [V, M, 3], <h, M> [V, M, 3] and <h, h> [V, 1, 1]: all that does not depend on the noisy picture."""
         weights, gram, sums, pixels = self.weights, self.gram, self.sums, self.pixels
         w_sum = torch.einsum("mkc,vk->vmc", weights, sums)
@@ -131,7 +131,7 @@ class _Hypotheses:
         totals = z.sum(2, dtype=torch.float64)[:, None, None]  # [B, 1, 1, 3]
         z_m = 2 * torch.einsum("mkc,bvkc->bvmc", self.weights, products) - ONES * totals
         z_h = 2 * (totals - products[:, :, None, 0])
-        m_m, h_m, h_h = self.products
+        m_m, h_m, h_h = self.constants
 
         signal, noise = alpha_bar.sqrt().view(-1, 1, 1, 1), (1 - alpha_bar).view(-1, 1, 1, 1)
         mean, prior_precision = self.backdrops[0], self.backdrops[1] ** -2
@@ -184,6 +184,7 @@ class ExactPrior(DiffusionPrior):
             guidance_scale=1.0,
             weighting="x0",
             clamp=1.5,
+            t_start=0.75,
             fov=FOV,
             distance=(DISTANCE, DISTANCE),
             resolutions=RESOLUTIONS,

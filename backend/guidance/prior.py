@@ -26,7 +26,7 @@ class PriorDefaults:
         guidance_scale: s in e_u + s (e_c - e_u); 1 means the prompt alone. `NOMINAL_SCALE` is what published methods' scales are meant for.
         weighting: w(t): "sds" = 1 - abar, "x0" = sqrt((1 - abar) / abar), "uniform" = 1, "flow" = 1 + x0.
         clamp: elementwise bound on the gradient, 0 for none.
-        t_low, t_high: range of timesteps, as fractions of T.
+        t_start: the highest noise level, a fraction of T, at which its answer is about what it is shown: annealing begins there.
         fov: vertical field of view in degrees.
         distance: (nearest, farthest) camera distance; the asset fits the unit ball.
         resolutions: render sizes in pixels the prior is made for, ascending.
@@ -38,8 +38,7 @@ class PriorDefaults:
     guidance_scale: float
     weighting: str
     clamp: float
-    t_low: float = 0.02
-    t_high: float = 0.98
+    t_start: float = 0.98
     fov: float = 40.0
     distance: tuple[float, float] = (3.1, 3.5)
     resolutions: tuple[int, ...]

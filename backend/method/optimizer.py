@@ -26,7 +26,7 @@ from ..settings_agreement import check_region_weights
 from .gradient_fusion import FusionReport, GradientFusion
 from .region_sampling import RegionDraw, RegionSampler
 from .surface_terms import surface_terms
-from .timestep_sampling import TimestepDraw, TimestepSampler
+from .timestep_sampling import TimestepDraw, TimestepSampler, settled
 from .view_grid import ViewGrid, orbit
 
 BACKDROP_TINT = 0.02
@@ -89,9 +89,8 @@ class Distillation:
         check_region_weights(config.region_sampling.weights, len(self.grid))
         for region, factor in config.region_sampling.weights:
             self.regions.set_weight(region, factor)
-        self.timesteps = TimestepSampler(
-            self.grid, config.timestep_sampling, prior.alphas_cumprod.double().cpu().numpy(), np.random.default_rng(seeds[3])
-        )
+        timesteps = settled(config.timestep_sampling, prior.recommended.t_start)
+        self.timesteps = TimestepSampler(self.grid, timesteps, prior.alphas_cumprod.double().cpu().numpy(), np.random.default_rng(seeds[3]))
         self.fusion = GradientFusion(self.grid, config.gradient_fusion, prior.num_train_timesteps, model.device)
         numbers = sum(parameter[0].numel() for parameter in model.params.values())
         self.fusion.check_memory(max(len(model), config.densification.max_count if config.densification.enabled else 0) * numbers)

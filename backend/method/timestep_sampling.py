@@ -11,12 +11,12 @@ loss rises goes back to higher noise, where structure is decided, relative to it
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 
-from ..config import TimestepConfig, value_at
+from ..config import TimestepConfig, extremes, value_at
 from ..errors import ConfigError
 from . import sampler_state
 from .view_grid import ViewGrid
@@ -27,6 +27,23 @@ DREAMTIME_DEVIATIONS = (0.1, 0.3)
 
 MIN_LOSSES = 3
 """Losses a region needs before eq. 8 moves its state: the second difference takes three."""
+
+
+def settled(config: TimestepConfig, t_start: float) -> TimestepConfig:
+    """The settings with a number for `start`: where the prior recommends to begin, if that is permitted.
+
+    Raises:
+        ConfigError: if the timesteps would not fall from there.
+    """
+    if config.start is not None:
+        return config
+    start = min(t_start, extremes(config.clip_high)[1])
+    if config.enabled and config.mode != "uniform" and start <= config.end:
+        raise ConfigError(
+            f"timestep_sampling.end ({config.end:g}) must be below {start:g}, where this image model's timesteps start.",
+            remedy="Lower it, or set timestep_sampling.start too.",
+        )
+    return replace(config, start=start)
 
 
 @dataclass(frozen=True)
@@ -63,7 +80,7 @@ class TimestepSampler:
 
     Args:
         grid: the regions and their neighbours.
-        config: the settings, in fractions of T.
+        config: the settings, in fractions of T, `settled`.
         alphas_cumprod: [T] the prior's cumulative alphas, strictly falling.
         rng: source of the jitter.
 
@@ -72,11 +89,14 @@ class TimestepSampler:
     """
 
     def __init__(self, grid: ViewGrid, config: TimestepConfig, alphas_cumprod: np.ndarray, rng: np.random.Generator) -> None:
+        if config.start is None:
+            raise ValueError("the settings are not settled: start is None")
         self.config = config
+        self._start, self._end = config.start, config.end
         self._rng = rng
         self._steps = len(alphas_cumprod)
         self._log_snr = _log_snr(np.asarray(alphas_cumprod, dtype=np.float64))
-        self._dreamtime = _dreamtime_shares(self._log_snr, config.start, config.end) if config.mode == "dreamtime" else None
+        self._dreamtime = _dreamtime_shares(self._log_snr, self._start, self._end) if config.mode == "dreamtime" else None
         self._neighbours = [grid.neighbours(region) for region in range(len(grid))]
         self._neighbour_weights = [_inverse_distance_weights(grid.angles[region, self._neighbours[region]]) for region in range(len(grid))]
         n = len(grid)
@@ -101,7 +121,7 @@ class TimestepSampler:
         """
         c = self.config
         top = self._steps - 1
-        first, last = np.minimum(np.array([c.start, c.end]) * self._steps, top)
+        first, last = np.minimum(np.array([self._start, self._end]) * self._steps, top)
         progress = min(max(progress, 0.0), 1.0)
         if c.mode == "sqrt":
             return float(first - (first - last) * math.sqrt(progress))

@@ -97,6 +97,7 @@ STARTS = {
     "guidance.clamp": 1.0,
     "grid.fov": 40.0,
     "region_sampling.temperature": 0.1,
+    "timestep_sampling.start": 0.98,
     "gradient_fusion.cap": 0.5,
 }
 """Where a number begins when the user takes it over from the model, or limits what had no limit."""

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from backend.config import TimestepConfig
 from backend.errors import ConfigError
-from backend.method.timestep_sampling import TimestepSampler
+from backend.method.timestep_sampling import TimestepSampler, settled
 from backend.method.view_grid import ViewGrid
 
 THREE = ViewGrid(3, (-10.0, 10.0), (3.0, 3.0))
@@ -34,6 +34,28 @@ def with_local(values, **changes):
     sampler = make(**changes)
     sampler.load_state_dict(sampler.state_dict() | {"t_local": [value / T for value in values]})
     return sampler
+
+
+# Where it starts
+
+
+def test_it_starts_where_the_prior_recommends_unless_the_settings_say_otherwise():
+    assert settled(TimestepConfig(), 0.75).start == 0.75
+    assert settled(TimestepConfig(start=0.9), 0.75).start == 0.9
+    assert settled(TimestepConfig(clip_high=((0.0, 0.5), (0.5, 0.6), (1.0, 0.4))), 0.75).start == 0.6, "no higher than is ever permitted"
+
+
+def test_an_end_above_where_the_prior_starts_is_refused_and_needless_where_nothing_falls():
+    with pytest.raises(ConfigError, match="must be below 0.75") as caught:
+        settled(TimestepConfig(end=0.8), 0.75)
+    assert "timestep_sampling.start" in caught.value.remedy
+    for follows_no_schedule in (TimestepConfig(end=0.8, enabled=False), TimestepConfig(end=0.8, mode="uniform")):
+        assert settled(follows_no_schedule, 0.75).start == 0.75
+
+
+def test_settings_that_are_not_settled_are_a_mistake_of_the_caller():
+    with pytest.raises(ValueError, match="start is None"):
+        make(start=None)
 
 
 # The global baseline
