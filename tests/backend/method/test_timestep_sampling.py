@@ -46,7 +46,7 @@ def test_it_starts_where_the_prior_recommends_unless_the_settings_say_otherwise(
 
 
 def test_an_end_above_where_the_prior_starts_is_refused_and_needless_where_nothing_falls():
-    with pytest.raises(ConfigError, match="must be below 0.75") as caught:
+    with pytest.raises(ConfigError, match=r"must be below 0\.75") as caught:
         settled(TimestepConfig(end=0.8), 0.75)
     assert "timestep_sampling.start" in caught.value.remedy
     for follows_no_schedule in (TimestepConfig(end=0.8, enabled=False), TimestepConfig(end=0.8, mode="uniform")):
