@@ -90,6 +90,7 @@ def measure(count: int, regions: int, degree: int, repeat: int, device: Any, his
     from ..config import FusionConfig
     from ..guidance.memory import free_bytes
     from ..method.gradient_fusion import GradientFusion
+    from ..method.region_gradients import RegionGradients
     from ..method.view_grid import ViewGrid
 
     grid = ViewGrid(regions // 3, (-10.0, 10.0, 30.0, 60.0), (3.3, 3.3))
@@ -103,16 +104,17 @@ def measure(count: int, regions: int, degree: int, repeat: int, device: Any, his
     generator = torch.Generator(device).manual_seed(0)
 
     def gradients() -> dict[str, Any]:
-        return {name: torch.randn(STEP, count, *shape, generator=generator, device=device) for name, shape in shapes(degree).items()}
+        return {name: torch.randn(count, *shape, generator=generator, device=device) for name, shape in shapes(degree).items()}
 
     def wait() -> float:
         if device.type == "cuda":
             torch.cuda.synchronize(device)
         return time.perf_counter()
 
-    main = gradients()
+    stored = RegionGradients.of([gradients()])
     for region in range(regions):
-        fusion.record([region], [500], region, {name: gradient[:1] for name, gradient in main.items()})
+        fusion.record([region], [500], region, stored)
+    main = RegionGradients.of([gradients() for _ in range(STEP)])
     step = [regions // 3 + k * regions // 3 // STEP for k in range(STEP)]  # neighbours on all sides
     t = [500] * STEP
     fuse, record, result = [], [], None

@@ -197,7 +197,9 @@ def _is_short(iterations: int, regions: int) -> bool:
 
 def _fill_history(distillation: Any) -> None:
     """Gives every region a history, so that every neighbour counts from now on: fusion at its dearest."""
-    gradients = {name: 1e-6 + parameter.detach()[None] * 1e-3 for name, parameter in distillation.model.params.items()}
+    from ..method.region_gradients import RegionGradients
+
+    gradients = RegionGradients.of([{name: 1e-6 + 1e-3 * parameter.detach() for name, parameter in distillation.model.params.items()}])
     for region in range(len(distillation.grid)):
         type(distillation.fusion).record(distillation.fusion, [region], [500], 0, gradients)
 

@@ -24,6 +24,7 @@ from ..guidance.prompts import ViewPrompts
 from ..guidance.rules import Moment, make_rule
 from ..settings_agreement import check_region_weights
 from .gradient_fusion import FusionReport, GradientFusion
+from .region_gradients import RegionGradients
 from .region_sampling import RegionDraw, RegionSampler
 from .surface_terms import surface_terms
 from .timestep_sampling import TimestepDraw, TimestepSampler, settled
@@ -116,7 +117,7 @@ class Distillation:
         t = [draw.t for draw in drawn]
         main, losses = self.main_gradients(views, t)  # eqs. 5 and 9
         fused = self.fusion.fuse(views.regions, t, self.iteration, main, active=fusing)  # 3.4, eq. 10
-        self.descend({name: gradients.sum(dim=0) for name, gradients in fused.gradients.items()})
+        self.descend(fused.gradients.total())
         if before_stop:
             self.fusion.record(views.regions, t, self.iteration, main)  # the unfused gradients
         normalised = []
@@ -202,22 +203,21 @@ class Distillation:
         steps = self.config.optimizer.resolution_steps or ((0.0, self.prior.recommended.resolutions[-1]),)
         return [pixels for progress, pixels in steps if progress <= self.progress][-1]
 
-    def main_gradients(self, views: Views, t: list[int]) -> tuple[dict[str, Tensor], list[float]]:
-        """g_main per parameter group, [R, rows, ...], and the raw losses [R], for each region's views at its timestep.
+    def main_gradients(self, views: Views, t: list[int]) -> tuple[RegionGradients, list[float]]:
+        """g_main and the raw losses [R], for each region's views at its timestep.
 
         The prior is asked once for all views. What it says of the images then goes back to the Gaussians a region at a time.
         """
         rendered = [self.render(views, own) for own in views.slices]
         images = torch.cat([render.rgb for render in rendered]).detach().permute(0, 3, 1, 2).to(self.prior.device).requires_grad_()
         losses, towards = self.image_gradients(views, images, t)
-        gradients: dict[str, list[Tensor]] = {name: [] for name in self.model.params}
+        gradients = []
         for render, own in zip(rendered, views.slices, strict=True):
             penalties = self.regulariser(render.alpha) + self.surface_terms(render, views, own)
             objective = (render.rgb * towards[own]).sum() + penalties * len(render.rgb) / len(images)
-            for name, gradient in zip(gradients, torch.autograd.grad(objective, list(self.model.params.values())), strict=True):
-                gradients[name].append(gradient)
+            gradients.append(dict(zip(self.model.params, torch.autograd.grad(objective, list(self.model.params.values())), strict=True)))
             self.densifier.accumulate(render.meta, len(images))
-        return {name: torch.stack(each) for name, each in gradients.items()}, losses
+        return RegionGradients.of(gradients), losses
 
     def render(self, views: Views, own: slice) -> RenderOutput:
         """The Gaussians from some of the views."""

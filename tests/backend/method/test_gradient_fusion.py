@@ -14,6 +14,7 @@ from backend.checkpoint import flatten, unflatten
 from backend.config import FusionConfig
 from backend.errors import ResourceError
 from backend.method.gradient_fusion import GradientFusion
+from backend.method.region_gradients import RegionGradients
 from backend.method.view_grid import ViewGrid
 
 THREE = ViewGrid(3, (-10.0, 10.0), (3.0, 3.0))
@@ -40,12 +41,12 @@ def flat(gradients):
 
 def record(fusion, region, t, iteration, gradients):
     """A step in one region."""
-    fusion.record([region], [t], iteration, {name: g[None] for name, g in gradients.items()})
+    fusion.record([region], [t], iteration, RegionGradients.of([gradients]))
 
 
 def fuse(fusion, region, t, iteration, gradients, **options):
     """A step in one region: its fused gradients, and its report's fields."""
-    result = fusion.fuse([region], [t], iteration, {name: g[None] for name, g in gradients.items()}, **options)
+    result = fusion.fuse([region], [t], iteration, RegionGradients.of([gradients]), **options)
     (report,) = result.reports
     return SimpleNamespace(gradients={name: g[0] for name, g in result.gradients.items()}, **vars(report))
 
@@ -147,7 +148,7 @@ def test_each_region_of_a_step_is_fused_as_if_alone(seed, projection, cap):
     regions, t = rng.permutation(36)[:4].tolist(), rng.integers(350, 650, size=4).tolist()
     mains = [random_gradients(generator, scale=10.0**k) for k in range(4)]
     mains[2]["means"].zero_()
-    together = fusion.fuse(regions, t, 40, {name: torch.stack([main[name] for main in mains]) for name in SHAPES})
+    together = fusion.fuse(regions, t, 40, RegionGradients.of(mains))
     fusion.config = replace(fusion.config, age_scale=fusion.config.age_scale / 4)  # a pass over the grid takes a quarter of the iterations
     for k, (region, at, main) in enumerate(zip(regions, t, mains, strict=True)):
         alone = fuse(fusion, region, at, 40, main)
@@ -167,7 +168,7 @@ def test_a_region_without_similar_neighbours_beside_one_that_has_them_keeps_its_
     fusion = make(DEFAULT)
     lonely, region = DEFAULT.index(0, 0), DEFAULT.index(6, 0)
     record(fusion, DEFAULT.index(7, 0), 500, 0, group(1, 0))
-    main = {"a": torch.tensor([[[5.0, 6.0]], [[0.0, 1.0]]])}
+    main = RegionGradients.of([group(5, 6), group(0, 1)])
     result = fusion.fuse([lonely, region], [500, 500], 1, main)
     assert torch.equal(result.gradients["a"][0], main["a"][0])
     torch.testing.assert_close(result.gradients["a"][1], torch.tensor([[0.5, 1.0]]))  # (1, 0), capped at half of |g|
@@ -177,7 +178,7 @@ def test_a_region_without_similar_neighbours_beside_one_that_has_them_keeps_its_
 
 def test_the_regions_of_a_step_do_not_see_each_other_and_all_are_recorded():
     fusion = make(cap=math.inf)
-    main = {"a": torch.tensor([[[1.0, 0.0]], [[0.0, 1.0]]])}
+    main = RegionGradients.of([group(1, 0), group(0, 1)])
     assert [report.neighbours for report in fusion.fuse([0, 1], [500, 510], 0, main).reports] == [[], []]
     fusion.record([0, 1], [500, 510], 0, main)
     third = fuse(fusion, 2, 505, 1, group(1, 1))
@@ -186,7 +187,7 @@ def test_the_regions_of_a_step_do_not_see_each_other_and_all_are_recorded():
 
 def test_a_region_that_comes_twice_in_a_step_keeps_its_last_gradient():
     fusion = make(cap=math.inf)
-    fusion.record([1, 1], [500, 480], 0, {"a": torch.tensor([[[1.0, 0.0]], [[0.0, 3.0]]])})
+    fusion.record([1, 1], [500, 480], 0, RegionGradients.of([group(1, 0), group(0, 3)]))
     result = fuse(fusion, 0, 490, 1, group(1, 0))
     assert result.neighbours[0]["t"] == 480
     torch.testing.assert_close(result.gradients["a"], torch.tensor([[1.0, 3.0]]))
@@ -196,7 +197,7 @@ def test_a_region_that_comes_twice_in_a_step_keeps_its_last_gradient():
 
 
 def test_without_history_the_main_gradient_is_returned():
-    main = {"a": torch.tensor([[[3.0, 4.0]]])}
+    main = RegionGradients.of([group(3, 4)])
     result = make().fuse([0], [500], 0, main)
     assert result.gradients is main
     (result,) = result.reports
@@ -209,7 +210,7 @@ def test_without_history_the_main_gradient_is_returned():
 def test_disabled_or_inactive_fusion_changes_nothing(changes, active):
     fusion = make(**changes)
     record(fusion, 1, 500, 0, group(1, 0))
-    main = {"a": torch.tensor([[[3.0, 4.0]]])}
+    main = RegionGradients.of([group(3, 4)])
     result = fusion.fuse([0], [500], 1, main, active=active)
     assert result.gradients is main
     assert result.reports[0].neighbours == []
