@@ -110,9 +110,9 @@ def measure_by_torch(gradients: Tensor, edges: np.ndarray) -> tuple[Tensor, Tens
     for group, own in enumerate(_slices(edges)):
         if own.start < own.stop:
             peak = gradients[:, own].abs().amax(dim=1)
-            peaks[:, group] = peak.where(peak >= _TINY, 0)
+            peaks[:, group] = peak.masked_fill(peak < _TINY, 0)
             square = (gradients[:, own] / peak[:, None]).square().sum(dim=1)
-            squares[:, group] = square.where(peak >= _TINY, 0)
+            squares[:, group] = square.masked_fill(peak < _TINY, 0)
     return peaks, squares
 
 
@@ -168,7 +168,7 @@ def _measure(first, step, gradients, edges, peaks, squares):  # type: ignore[no-
             own = gradients[i, edges[g] : edges[g + 1]]
             peak = _largest(own)
             peaks[i, g], squares[i, g] = f32(0), f32(0)
-            if peak >= _TINY:
+            if not peak < _TINY:  # what is no number is not hidden
                 peaks[i, g] = peak
                 for low in range(0, len(own), _KERNEL_BLOCK):
                     squares[i, g] += _square(own[low : low + _KERNEL_BLOCK], f32(1) / peak)

@@ -220,7 +220,7 @@ class GradientFusion:
         weights = weights[:, used]
         w = torch.tensor(weights, dtype=torch.float32, device=self._device)
         index = torch.from_numpy(used).to(self.history_device)
-        scales = history.scales.index_select(0, index).to(self._device).T  # [G, U]
+        scales = history.scales.index_select(0, index).to(self._device).T.contiguous()  # [G, U]
 
         main = gradients.flat
         peaks, squares = measure(main, edges)  # [R, G], as all of a region and group

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator
 from itertools import pairwise
 from typing import Any
@@ -57,6 +58,13 @@ def test_measured(threads: None, form: str, edges: list[int], scale: float) -> N
             expected = row.abs().max() if row.any() else torch.tensor(0.0).double()
             torch.testing.assert_close(peak, expected)
             torch.testing.assert_close(square, (row / expected).nan_to_num(0).square().sum(), rtol=1e-5, atol=0)
+
+
+@forms
+def test_what_is_no_number_is_not_measured_as_one(form: str) -> None:
+    gradients = torch.tensor([[1.0, math.nan, 2.0, 3.0]])
+    for measured in sweep("measure", form)(gradients, np.array([0, 2, 4])):
+        assert measured.isnan().tolist() == [[True, False]]
 
 
 @forms
