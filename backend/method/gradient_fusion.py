@@ -134,8 +134,8 @@ class GradientFusion:
         Raises:
             ValueError: if the gradients' groups or shapes are not those of the history (a missed `remap`).
         """
-        weights = self._weights(regions, t, iteration)
-        if not (active and self.config.enabled and weights.any()):
+        weights = self._weights(regions, t, iteration) if active and self.config.enabled else None
+        if weights is None or not weights.any():
             peaks, squares = measure(gradients.flat, gradients.layout.edges)
             zero = dict.fromkeys(gradients, 0.0)
             by_group = [dict(zip(gradients, row, strict=True)) for row in (peaks * squares.sqrt()).tolist()]
