@@ -36,17 +36,13 @@ from . import bank_kernels, vocabulary, world
 from .appearance import channel_weights, description_weights
 from .renderer import CHANNEL_SCALE, CHANNELS, FOV
 from .vocabulary import Description
+from .world import BACKDROP_TINT, BACKDROPS, DISTANCE
 
 RESOLUTIONS = (64, 128)
-DISTANCE = 3.3
 
 GREY_BASIS = torch.tensor([[1 / 3**0.5] * 3, [1 / 2**0.5, -1 / 2**0.5, 0.0], [1 / 6**0.5, 1 / 6**0.5, -2 / 6**0.5]], dtype=torch.float64)
 """[3, 3] orthonormal rows: grey, and two directions of colour."""
 ONES = GREY_BASIS @ torch.ones(3, dtype=torch.float64)
-BACKDROPS = ((0.2, 0.04), (0.9, 0.04))
-"""Photographs are taken before a dark or a light backdrop: its grey level, and the standard deviation of that."""
-BACKDROP_TINT = 0.02
-"""Standard deviation of a backdrop's colour in each channel, on top."""
 CHUNK = 64
 """Views that are widened from 8 bits to floats at once while a bank is prepared."""
 NEGLIGIBLE = 1e-6

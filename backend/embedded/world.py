@@ -48,6 +48,12 @@ with p^3 = p + 1, which spread points evenly over two dimensions (Roberts' R2 se
 
 FRONT_BIAS_SHARE, FRONT_BIAS_WIDTH = 0.45, 35.0
 """Share of photographs taken at the front, and the standard deviation (degrees) of their azimuth."""
+DISTANCE = 3.3
+"""From how far photographs are taken, in units of the object's radius."""
+BACKDROPS = ((0.2, 0.04), (0.9, 0.04))
+"""Photographs are taken before a dark or a light backdrop: its grey level, and the standard deviation of that."""
+BACKDROP_TINT = 0.02
+"""Standard deviation of a backdrop's colour in each channel, on top."""
 
 VIEWS_AT_ONCE = 250
 """Views that are rendered before the channels that nobody asked for are dropped, to bound the memory."""

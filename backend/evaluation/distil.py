@@ -14,7 +14,6 @@ from torch import Tensor
 from ..cameras import orbit_camera
 from ..config import DensificationConfig, FusionConfig, GenerationConfig, OptimizerConfig
 from ..embedded import vocabulary, world
-from ..embedded.exact_prior import DISTANCE
 from ..embedded.renderer import FOV
 from ..embedded.vocabulary import Description
 from ..errors import PromptError
@@ -132,7 +131,7 @@ def described(prompt: str) -> Description | None:
 def contact_sheet(prompt: str, rows: Sequence[tuple[str, GaussianModel]]) -> Image.Image:
     """A row a result, from `VIEWS`, beneath the true object where there is one; labels [lines apart by newlines] at the left."""
     azimuths, elevations = (np.array(angles) for angles in zip(*VIEWS.values(), strict=True))
-    distances = np.full(len(azimuths), DISTANCE)
+    distances = np.full(len(azimuths), world.DISTANCE)
     cameras = [orbit_camera(a, e, d, FOV, TILE) for a, e, d in zip(azimuths, elevations, distances, strict=True)]
     pictures = [(label, gaussian_renderer(model)(cameras, BACKGROUND)[0]) for label, model in rows]
     description = described(prompt)

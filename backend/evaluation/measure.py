@@ -14,7 +14,6 @@ from ..cameras import Camera, orbit_camera
 from ..config import GenerationConfig
 from ..control import Control
 from ..embedded import vocabulary, world
-from ..embedded.exact_prior import DISTANCE
 from ..embedded.renderer import FOV
 from ..embedded.vocabulary import Description
 from ..files import atomic_path
@@ -74,7 +73,7 @@ def measure(prompt: str, config: GenerationConfig, quality: str, folder: Path) -
     cameras = _ring(AGREEMENT_AZIMUTHS, AGREEMENT_ELEVATIONS, AGREEMENT_RESOLUTION)
     (a, a_coverage), (b, b_coverage) = mesh(cameras, 1.0), gaussians(cameras, 1.0)
     save_image(_sheet(description, gaussians, mesh), folder / "sheet.png")
-    portrait = orbit_camera(PORTRAIT_AZIMUTH, PORTRAIT_ELEVATION, 0.9 * DISTANCE, FOV, PORTRAIT_RESOLUTION)
+    portrait = orbit_camera(PORTRAIT_AZIMUTH, PORTRAIT_ELEVATION, 0.9 * world.DISTANCE, FOV, PORTRAIT_RESOLUTION)
     save_image(mesh([portrait], 1.0)[0][0], folder / "portrait.png")
     return Row(
         prompt=prompt,
@@ -107,7 +106,7 @@ def write_overview(portraits: list[Path], columns: int, path: Path) -> None:
 
 
 def _ring(azimuths: np.ndarray, elevations: np.ndarray, resolution: int) -> list[Camera]:
-    return [orbit_camera(a, e, DISTANCE, FOV, resolution) for a, e in zip(azimuths, elevations, strict=True)]
+    return [orbit_camera(a, e, world.DISTANCE, FOV, resolution) for a, e in zip(azimuths, elevations, strict=True)]
 
 
 def gaussian_renderer(model: GaussianModel) -> Renderer:
@@ -143,7 +142,7 @@ def _is_closed(path: Path) -> bool:
 def _sheet(description: Description, gaussians: Renderer, mesh: Renderer) -> np.ndarray:
     """Three rows of views: the true object, the Gaussians, the mesh."""
     count = len(SHEET_AZIMUTHS)
-    elevations, distances = np.full(count, SHEET_ELEVATION), np.full(count, DISTANCE)
+    elevations, distances = np.full(count, SHEET_ELEVATION), np.full(count, world.DISTANCE)
     truth, _ = world.true_views(description, SHEET_AZIMUTHS, elevations, distances, SHEET_RESOLUTION, (BACKGROUND,) * 3)
     cameras = _ring(SHEET_AZIMUTHS, elevations, SHEET_RESOLUTION)
     rows = [truth.transpose(0, 2, 3, 1), gaussians(cameras, BACKGROUND)[0], mesh(cameras, BACKGROUND)[0]]

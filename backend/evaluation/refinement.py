@@ -116,7 +116,6 @@ def region_psnr(job: JobFolder) -> np.ndarray:
 
     from ..cameras import orbit_camera
     from ..embedded import vocabulary, world
-    from ..embedded.exact_prior import DISTANCE
     from ..embedded.renderer import FOV
     from ..gaussians.model import GaussianModel
     from ..method.view_grid import ViewGrid
@@ -124,9 +123,9 @@ def region_psnr(job: JobFolder) -> np.ndarray:
     from .metrics import psnr
     from .truth import BACKGROUND, best_turn
 
-    azimuths, elevations, _ = ViewGrid.from_config(settings.from_dict(job.config).grid, (DISTANCE, DISTANCE)).centers.T
-    distances = np.full(len(azimuths), DISTANCE)
-    cameras = [orbit_camera(a, e, DISTANCE, FOV, RESOLUTION) for a, e in zip(azimuths, elevations, strict=True)]
+    azimuths, elevations, _ = ViewGrid.from_config(settings.from_dict(job.config).grid, (world.DISTANCE, world.DISTANCE)).centers.T
+    distances = np.full(len(azimuths), world.DISTANCE)
+    cameras = [orbit_camera(a, e, world.DISTANCE, FOV, RESOLUTION) for a, e in zip(azimuths, elevations, strict=True)]
     images = gaussian_renderer(GaussianModel.load_ply(job.splats_path))(cameras, BACKGROUND)[0].clip(0, 1)
     description = vocabulary.parse(job.spec.prompt)
 

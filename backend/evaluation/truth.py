@@ -9,7 +9,6 @@ import numpy as np
 
 from ..cameras import Camera, orbit_camera
 from ..embedded import world
-from ..embedded.exact_prior import DISTANCE
 from ..embedded.renderer import FOV
 from ..embedded.vocabulary import Description
 from .metrics import angle_between, janus_rate, nearest_azimuths, psnr, silhouette_iou, ssim, view_change, wrong_views
@@ -97,14 +96,14 @@ def best_turn(fit: Callable[[float], float], roughly: Callable[[float], float] |
 
 
 def _rendered(render: Renderer, azimuths: np.ndarray, elevations: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    cameras = [orbit_camera(a, e, DISTANCE, FOV, RESOLUTION) for a, e in zip(azimuths, elevations, strict=True)]
+    cameras = [orbit_camera(a, e, world.DISTANCE, FOV, RESOLUTION) for a, e in zip(azimuths, elevations, strict=True)]
     images, coverage = render(cameras, BACKGROUND)
     return images.clip(0, 1), coverage
 
 
 def true_views(description: Description, azimuths: np.ndarray, elevations: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Colours [V, H, W, 3] and coverage [V, H, W] of the true object, before the measures' grey and at their size."""
-    distances = np.full(len(azimuths), DISTANCE)
+    distances = np.full(len(azimuths), world.DISTANCE)
     images, coverage = world.true_views(description, azimuths, elevations, distances, RESOLUTION, (BACKGROUND,) * 3)
     return images.transpose(0, 2, 3, 1), coverage
 

@@ -249,4 +249,9 @@ def _defaults(recommended: dict[str, Any], overrides: dict[str, Any]) -> PriorDe
     unknown = sorted(overrides.keys() - known)
     if unknown:
         raise PriorError(f"{EXTRA_FILE} recommends '{unknown[0]}', which is no setting.", remedy=f"Known are {', '.join(sorted(known))}.")
-    return PriorDefaults(**recommended | {name: tuple(value) if isinstance(value, list) else value for name, value in overrides.items()})
+    return PriorDefaults(**recommended | {name: _as_tuples(value) for name, value in overrides.items()})
+
+
+def _as_tuples(value: Any) -> Any:
+    """JSON's lists, nested ones too, as tuples."""
+    return tuple(_as_tuples(part) for part in value) if isinstance(value, list) else value

@@ -1,9 +1,10 @@
 """Training examples: views of the built-in world's objects, coloured, patterned and put on backgrounds on the fly, with captions.
 
 The views are rendered once, as linear channels (`world.view_bank`: 55 MB for 1,500 views of an object); a picture is
-composed from them when it is drawn, so that every colour, material and background is new each time. As in photographs,
-cameras stand in front more often than behind. The (object, colour) pairs that are held out are never drawn, in no
-material and not as an object's natural colour either.
+composed from them when it is drawn, so that every colour, material and background is new each time. As in the exact
+prior's photographs, cameras stand at one distance, in front more often than behind, and there is a dark or a light
+backdrop. The (object, colour) pairs that are held out are never drawn, in no material and not as an object's natural
+colour either.
 """
 
 from __future__ import annotations
@@ -95,7 +96,7 @@ class WorldDataset:
         self._words: dict[str, list[str]] = {}
         for name in objects:
             progress(f"rendering {views} views of a {name}")
-            bank = world.view_bank(name, views, RESOLUTION)
+            bank = world.view_bank(name, views, RESOLUTION, distance=(world.DISTANCE, world.DISTANCE))
             words = [vocabulary.view_word(a, e) for a, e in zip(bank.azimuth, bank.elevation, strict=True)]
             natural = np.exp(world.front_bias_log_weights(bank.azimuth))
             laws: dict[str | None, np.ndarray] = {None: natural} | {
@@ -156,8 +157,9 @@ class WorldDataset:
         return np.minimum(np.searchsorted(cumulative, self.rng.random(count), side="right"), len(cumulative) - 1)
 
     def _backgrounds(self, count: int) -> Tensor:
-        """[count, 3] float32: greys with a tint."""
-        grey, tint = self.rng.uniform(0.08, 1.0, (count, 1)), self.rng.normal(0, 0.08, (count, 3))
+        """[count, 3] float32: one of the world's backdrops for each, with a tint."""
+        level, deviation = np.array(world.BACKDROPS)[self.rng.integers(len(world.BACKDROPS), size=count)].T
+        grey, tint = self.rng.normal(level, deviation)[:, None], self.rng.normal(0, world.BACKDROP_TINT, (count, 3))
         return torch.from_numpy((grey + tint).clip(0, 1).astype(np.float32))
 
 

@@ -23,7 +23,7 @@ from torch import Tensor
 from ...errors import PriorError
 from ...files import atomic_path, remove_quietly
 from ...guidance.pipeline_files import BUILTIN_PROMPTS, EXTRA_FILE, EXTRA_FORMAT, INDEX_FILE
-from .. import vocabulary
+from .. import vocabulary, world
 
 RESOLUTION = 64
 PIXEL_UNSHUFFLE = 4
@@ -40,8 +40,9 @@ RECOMMENDED: dict[str, Any] = {
     "clamp": 1.5,
     "t_start": 0.75,
     "fov": 40.0,
-    "distance": [3.1, 3.5],
+    "distance": [world.DISTANCE, world.DISTANCE],
     "resolutions": [RESOLUTION],
+    "backdrops": [list(backdrop) for backdrop in world.BACKDROPS],
 }
 
 _WEIGHTS = {"unet": "diffusion_pytorch_model.safetensors", "text_encoder": "model.safetensors"}

@@ -24,7 +24,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda or cuda:N")
     parser.add_argument("--threads", type=int, default=0, metavar="N", help="processor cores to use (default: those that are free)")
     parser.add_argument("--batch", type=int, default=32, metavar="N", help="images a step (default: %(default)s)")
-    parser.add_argument("--lr", type=float, default=8e-4, metavar="X", help="learning rate (default: %(default)s)")
+    parser.add_argument(
+        "--lr", type=float, default=0.02, metavar="X", help="learning rate of Muon; Adam's follows in proportion (default: %(default)s)"
+    )
     parser.add_argument("--views", type=int, default=1500, metavar="N", help="rendered views an object (default: %(default)s)")
     parser.add_argument(
         "--references",
@@ -43,10 +45,16 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Trains until the budget is spent or a signal comes, and leaves a checkpoint either way."""
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # read when torch loads: threads that spin for each other stall on busy cores
+    from .optimizers import Rates
     from .trainer import Budget, Settings, Trainer
 
     settings = Settings(
-        batch=args.batch, learning_rate=args.lr, views=args.views, references=args.references, seed=args.seed, threads=args.threads
+        batch=args.batch,
+        rates=Rates().scaled_to(args.lr),
+        views=args.views,
+        references=args.references,
+        seed=args.seed,
+        threads=args.threads,
     )
     trainer = Trainer(args.run, settings, device=args.device, init=args.init)
     budget = Budget(minutes=args.minutes, images=args.images, anneal=args.anneal)

@@ -1,15 +1,16 @@
 """One training run of the learned prior: a folder that can be left and taken up again for days.
 
-    run/checkpoint-<step>.safetensors   weights, their average, Adam's moments, generators' states; the last two are kept
+    run/checkpoint-<step>.safetensors   weights, their average, the optimisers' moments, generators' states; the last two are kept
     run/loss.csv  run/loss.png          means over `LOG_STEPS` steps
     run/samples-<images>.png            the same prompts and noise every time
     run/train.log
 
-The objective is the weighted x0 error, w(t) |x0_hat - x0|^2 with w = min(1 / (1 - abar), 4): SNR + 1, as if the
-velocity were predicted, truncated as in Hang et al. 2023 ("Min-SNR"). Where noise leaves many views possible the target
-is the posterior mean over a set of views instead of the one drawn (`dataset.stable_target`).
+The objective is the error of x0, each relative to the usual one at its noise level (`noise_levels.py`). Where noise
+leaves many views possible the target is the posterior mean over a set of views instead of the one drawn
+(`dataset.stable_target`).
 
-Forward and backward pass run on a bfloat16 copy of the weights, which Adam keeps and averages in single precision.
+Forward and backward pass run on a bfloat16 copy of the weights, which the optimisers (`optimizers.py`) keep and average
+in single precision.
 """
 
 from __future__ import annotations
@@ -25,7 +26,7 @@ import signal
 import sys
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -46,15 +47,13 @@ from .. import vocabulary, world
 from . import model as parts
 from .dataset import Examples, WorldDataset, stable_target
 from .loss_curve import draw_curve
+from .noise_levels import NoiseLevels
+from .optimizers import Optimizers, Rates
 from .sampling import ddim, save_sheet
 
-CHECKPOINT_FORMAT = 1
+CHECKPOINT_FORMAT = 2
 WARMUP_STEPS = 200
-BETAS = (0.9, 0.99)
-WEIGHT_DECAY = 1e-3
-CLIP_NORM = 1.0
-EMA = 0.9995
-WEIGHT_LIMIT = 4.0
+EMA = 0.998
 REFERENCE_FROM = 0.55
 """t / T above which targets are averaged; below it, abar > 0.05 and one view explains z_t alone."""
 ANNEAL_TO = 0.02
@@ -72,7 +71,7 @@ class Settings:
     """How a run trains; `threads` 0 means as many as the machine has cores free, followed as that changes."""
 
     batch: int = 32
-    learning_rate: float = 8e-4
+    rates: Rates = field(default_factory=Rates)
     views: int = 1500
     references: int = 32
     seed: int = 0
@@ -125,9 +124,8 @@ class Trainer:
         )
         self.parameters = _named(self.text_encoder, self.unet)
         self.averages = _named(self.ema_text_encoder, self.ema_unet)
-        self.optimizer = torch.optim.AdamW(
-            self.parameters.values(), lr=settings.learning_rate, betas=BETAS, weight_decay=WEIGHT_DECAY, fused=True
-        )
+        self.optimizers = Optimizers(self.parameters, settings.rates)
+        self.levels = NoiseLevels(parts.TRAIN_TIMESTEPS)
         if checkpoints:
             self._resume(checkpoints[-1])
         self.working_text_encoder, self.working_unet = (
@@ -179,7 +177,7 @@ class Trainer:
         """
         count = self.settings.batch
         examples = self.dataset.draw(count)
-        t = torch.from_numpy(self.rng.integers(0, parts.TRAIN_TIMESTEPS, count)).to(self.device)
+        t = self.levels.draw(self.rng, count).to(self.device)
         alpha_bar = self.alphas_cumprod[t].view(-1, 1, 1, 1)
         noise = torch.randn(examples.images.shape, generator=self.generator).to(self.device)
         noisy = alpha_bar.sqrt() * examples.images + (1 - alpha_bar).sqrt() * noise
@@ -191,21 +189,16 @@ class Trainer:
         embeddings = self.working_text_encoder(tokens.to(self.device)).last_hidden_state
         prediction = self.working_unet(stacked, t, encoder_hidden_states=embeddings, return_dict=False)[0]
         error = (prediction.float() - F.pixel_unshuffle(target, parts.PIXEL_UNSHUFFLE)).square().flatten(1).mean(1)
-        loss = (error / (1 - alpha_bar.flatten()).clamp_min(1 / WEIGHT_LIMIT)).mean()
+        loss = self.levels.relative(error, t).mean()
         loss.backward()
         for name, parameter in self.parameters.items():
             gradient = self.working[name].grad
             parameter.grad = None if gradient is None else gradient.to(parameter.dtype)
             self.working[name].grad = None
-        torch.nn.utils.clip_grad_norm_(self.parameters.values(), CLIP_NORM)
         self.step += 1
         self.images += count
-        rate = self.settings.learning_rate * min(1.0, self.step / WARMUP_STEPS)
-        rate *= ANNEAL_TO + (1 - ANNEAL_TO) * 0.5 * (1 + math.cos(math.pi * min(annealed, 1.0)))
-        for group in self.optimizer.param_groups:
-            group["lr"] = rate
-        self.optimizer.step()
-        self.optimizer.zero_grad(set_to_none=True)
+        fallen = ANNEAL_TO + (1 - ANNEAL_TO) * 0.5 * (1 + math.cos(math.pi * min(annealed, 1.0)))
+        self.optimizers.step(fallen * min(1.0, self.step / WARMUP_STEPS))
         with torch.no_grad():
             torch._foreach_copy_(list(self.working.values()), list(self.parameters.values()))
             torch._foreach_lerp_(
@@ -228,10 +221,8 @@ class Trainer:
         """Writes a checkpoint and, if asked, the pipeline folder of the averaged weights."""
         tensors = {f"weights/{name}": value for name, value in self.parameters.items()}
         tensors |= {f"average/{name}": value for name, value in self.averages.items()}
-        for name, value in self.parameters.items():
-            if moments := self.optimizer.state.get(value):
-                tensors |= {f"first/{name}": moments["exp_avg"], f"second/{name}": moments["exp_avg_sq"]}
-        tensors["generator"] = self.generator.get_state()
+        tensors |= self.optimizers.state_dict()
+        tensors |= {"generator": self.generator.get_state(), "usual_errors": self.levels.usual}
         state = {
             "format": CHECKPOINT_FORMAT,
             "step": self.step,
@@ -298,7 +289,7 @@ class Trainer:
         ids = self.tokenizer.get_vocab()
         if state["vocabulary"] != ids:
             initial = self.parameters[f"text_encoder/{parts.EMBEDDING}"].detach().cpu()
-            for kind in ("weights", "average", "first", "second"):
+            for kind in ("weights", "average", "first", "second"):  # Adam's: the embedding is none of Muon's matrices
                 name = f"{kind}/text_encoder/{parts.EMBEDDING}"
                 if name in tensors:
                     fresh = initial if kind in ("weights", "average") else torch.zeros_like(initial)
@@ -313,11 +304,8 @@ class Trainer:
                     self.averages[name].copy_(tensors[f"average/{name}"])
         except (KeyError, RuntimeError) as error:
             raise ConfigError(f"The checkpoint '{path}' is of another model.", remedy="Use another --run folder.") from error
-        for name, parameter in self.parameters.items():
-            if f"first/{name}" in tensors:
-                moments = {"exp_avg": tensors[f"first/{name}"], "exp_avg_sq": tensors[f"second/{name}"]}
-                like = {key: torch.empty_like(parameter).copy_(value) for key, value in moments.items()}
-                self.optimizer.state[parameter] = {"step": torch.tensor(float(state["step"]), device=self.device), **like}
+        self.optimizers.load_state_dict(tensors, state["step"])
+        self.levels.usual = tensors.get("usual_errors", self.levels.usual)  # older runs had none
         self.step, self.images, self.seconds = state["step"], state["images"], state["seconds"]
         self.rng.bit_generator.state = state["rng"]
         self.generator.set_state(tensors["generator"])

@@ -19,7 +19,6 @@ from scipy.ndimage import gaussian_filter
 
 from ...cameras import orbit_camera
 from ...embedded import world
-from ...embedded.exact_prior import DISTANCE
 from ...embedded.renderer import FOV
 from ...embedded.vocabulary import Description
 from ...job import JobFolder
@@ -137,7 +136,7 @@ def truth_strip(description: Description, path: Path) -> None:
 
 def _turntable(render: Renderer, resolution: int = RESOLUTION, background: float = BACKGROUND) -> np.ndarray:
     """[V, H, W, 3] float32 in 0..1 from `ANGLES`."""
-    images, _ = render([orbit_camera(azimuth, RING_ELEVATION, DISTANCE, FOV, resolution) for azimuth in ANGLES], background)
+    images, _ = render([orbit_camera(azimuth, RING_ELEVATION, world.DISTANCE, FOV, resolution) for azimuth in ANGLES], background)
     return images.clip(0, 1).astype(np.float32)
 
 
@@ -175,7 +174,7 @@ def surface_points(vertices: np.ndarray, faces: np.ndarray, count: int = SURFACE
     The world's objects are parts stuck into each other, and a mesh of theirs has the outside only.
     """
     points, _ = trimesh.sample.sample_surface(trimesh.Trimesh(vertices, faces, process=False), count, seed=seed)
-    distance = max(DISTANCE, 1.02 * float(np.linalg.norm(vertices, axis=1).max()) / np.sin(np.radians(FOV) / 2))
+    distance = max(world.DISTANCE, 1.02 * float(np.linalg.norm(vertices, axis=1).max()) / np.sin(np.radians(FOV) / 2))
     seen = np.zeros(count, dtype=bool)
     golden_angle = 180.0 * (3.0 - np.sqrt(5.0))
     for index in range(OUTLOOKS):
@@ -186,5 +185,5 @@ def surface_points(vertices: np.ndarray, faces: np.ndarray, count: int = SURFACE
         x, y, z = (points[left] @ camera.viewmat[:3, :3].T + camera.viewmat[:3, 3]).T
         column = (camera.K[0, 0] * x / z + camera.K[0, 2]).astype(int)
         row = (camera.K[1, 1] * y / z + camera.K[1, 2]).astype(int)
-        seen[left] = z <= depth[row, column] + SLACK * distance / DISTANCE
+        seen[left] = z <= depth[row, column] + SLACK * distance / world.DISTANCE
     return points[seen]

@@ -8,8 +8,9 @@ import pytest
 import torch
 
 from backend.embedded import exact_prior, vocabulary
-from backend.embedded.exact_prior import BACKDROP_TINT, BACKDROPS, GREY_BASIS, ExactPrior, _Bank
+from backend.embedded.exact_prior import GREY_BASIS, ExactPrior, _Bank
 from backend.embedded.renderer import CHANNEL_SCALE
+from backend.embedded.world import BACKDROP_TINT, BACKDROPS
 from backend.errors import PromptError
 
 VIEWS, CHANNELS, PIXELS, APPEARANCES = 5, 3, 16, 2

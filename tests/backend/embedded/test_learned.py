@@ -130,7 +130,7 @@ def test_examples_are_true_views_with_true_captions() -> None:
             assert vocabulary.parse(caption) == description
         if description.view:
             assert examples.view_words[row] == description.view
-        bank = world.view_bank(description.object, VIEWS, 64)
+        bank = world.view_bank(description.object, VIEWS, 64, distance=(world.DISTANCE, world.DISTANCE))
         true = compose(bank.channels, description_weights(description), examples.backgrounds[row].numpy())
         distance = np.abs(true - (examples.images[row].numpy() + 1) / 2).max(axis=(1, 2, 3))
         assert distance.min() < 1e-5

@@ -1,0 +1,42 @@
+"""Which noise levels the learned prior trains on, and how much an error counts at each.
+
+Distillation asks for the levels below its start (`RECOMMENDED["t_start"]`), drawing pictures for all of them: most draws
+are of the former. An error counts relative to the usual error of its level (the uncertainty weighting of Karras et al.
+2024, EDM2, with running means in the place of a network): no level drowns the others.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from torch import Tensor
+
+USEFUL = 0.82
+"""t / T up to which most draws lie, a little above where distillation starts."""
+EVERYWHERE = 0.07
+"""Share of draws from all levels."""
+BIN = 20
+"""Timesteps that share a running mean."""
+MOMENTUM = 0.03
+"""How far a running mean moves towards one new error."""
+INITIAL_ERROR = 0.03
+
+
+class NoiseLevels:
+    """Draws timesteps below `timesteps` and weighs their errors."""
+
+    def __init__(self, timesteps: int) -> None:
+        self.timesteps = timesteps
+        self.usual = torch.full((-(-timesteps // BIN),), INITIAL_ERROR)
+
+    def draw(self, rng: np.random.Generator, count: int) -> Tensor:
+        """[count] int64 timesteps."""
+        end = np.where(rng.random(count) < EVERYWHERE, 1.0, USEFUL) * self.timesteps
+        return torch.from_numpy((rng.random(count) * end).astype(np.int64))
+
+    def relative(self, error: Tensor, t: Tensor) -> Tensor:
+        """Errors [B] as multiples of the usual error at their timesteps [B], which then follows them."""
+        bins, seen = (t // BIN).cpu(), error.detach().cpu()
+        for index, value in zip(bins.tolist(), seen.tolist(), strict=True):
+            self.usual[index] += MOMENTUM * (value - self.usual[index])
+        return error / self.usual[bins].to(error.device)

@@ -1,0 +1,113 @@
+"""How the learned prior's weights move: which optimiser takes which, and how much each noise level counts."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+
+from backend.embedded.learned import noise_levels, optimizers
+from backend.embedded.learned.noise_levels import NoiseLevels
+from backend.embedded.learned.optimizers import Optimizers, Rates
+
+
+def named_weights() -> dict[str, torch.nn.Parameter]:
+    generator = torch.Generator().manual_seed(0)
+    shapes = {
+        "unet/conv_in.weight": (128, 48, 3, 3),
+        "unet/mid.conv.weight": (64, 72, 3, 3),
+        "unet/mid.conv.bias": (64,),
+        "unet/small.weight": (32, 256),
+        "text_encoder/fc1.weight": (128, 128),
+    }
+    return {name: torch.nn.Parameter(0.02 * torch.randn(shape, generator=generator)) for name, shape in shapes.items()}
+
+
+def with_gradients(weights: dict[str, torch.nn.Parameter], seed: int) -> None:
+    generator = torch.Generator().manual_seed(seed)
+    for value in weights.values():
+        value.grad = torch.randn(value.shape, generator=generator) * 1e-3
+
+
+def test_a_hidden_matrix_moves_by_the_rate_in_every_direction_and_the_others_by_adams() -> None:
+    weights = named_weights()
+    before = {name: value.detach().clone() for name, value in weights.items()}
+    with_gradients(weights, 1)
+    Optimizers(weights, Rates(muon=0.02, adam=1e-3)).step(0.5)
+    moved = {name: value.detach() - before[name] for name, value in weights.items()}
+    singular = torch.linalg.svdvals(moved["unet/mid.conv.weight"].flatten(1))
+    assert singular.min() > 0.01 * 0.6  # Newton-Schulz in five steps ends between 0.7 and 1.2
+    assert singular.max() < 0.01 * 1.3
+    for name in ("unet/conv_in.weight", "unet/mid.conv.bias", "unet/small.weight", "text_encoder/fc1.weight"):
+        assert moved[name].abs().median().item() == pytest.approx(0.5e-3, rel=0.01)  # Adam's first step is its rate, whatever the gradient
+    assert all(value.grad is None for value in weights.values())
+
+
+def test_a_step_is_against_the_gradient() -> None:
+    weights = named_weights()
+    before = weights["unet/mid.conv.weight"].detach().clone()
+    with_gradients(weights, 1)
+    gradient = weights["unet/mid.conv.weight"].grad
+    assert gradient is not None
+    Optimizers(weights, Rates()).step(1.0)
+    assert ((weights["unet/mid.conv.weight"].detach() - before) * gradient).sum() < 0
+
+
+def test_moments_go_on_where_they_were_kept() -> None:
+    runs = []
+    for interrupted in (False, True):
+        weights = named_weights()
+        both = Optimizers(weights, Rates())
+        for step in range(4):
+            if interrupted and step == 2:
+                state = {name: value.clone() for name, value in both.state_dict().items()}
+                both = Optimizers(weights, Rates())
+                both.load_state_dict(state, step)
+            with_gradients(weights, step)
+            both.step(1.0)
+        runs.append(weights)
+    for name, value in runs[0].items():
+        torch.testing.assert_close(runs[1][name], value, rtol=0, atol=0)
+
+
+def test_what_is_kept_of_each_weight() -> None:
+    weights = named_weights()
+    both = Optimizers(weights, Rates())
+    assert both.state_dict() == {}
+    with_gradients(weights, 0)
+    both.step(1.0)
+    state = both.state_dict()
+    assert [name for name in state if name.startswith("momentum/")] == ["momentum/unet/mid.conv.weight"]
+    assert {name.partition("/")[2] for name in state if name.startswith(("first/", "second/"))} == weights.keys() - {"unet/mid.conv.weight"}
+
+
+def test_rates_keep_their_proportion() -> None:
+    assert Rates(0.02, 8e-4).scaled_to(0.01) == Rates(0.01, pytest.approx(4e-4))
+    assert optimizers.MUON_MOMENTUM < 1
+
+
+def test_most_levels_are_those_that_distillation_uses() -> None:
+    t = NoiseLevels(1000).draw(np.random.default_rng(0), 20_000).numpy()
+    assert t.min() == 0
+    assert t.max() == 999
+    above = noise_levels.EVERYWHERE * (1 - noise_levels.USEFUL)
+    assert np.mean(t >= 1000 * noise_levels.USEFUL) == pytest.approx(above, abs=0.003)
+    low, high = np.mean(t < 410), np.mean((t >= 410) & (t < 820))
+    assert low == pytest.approx(high, abs=0.02)  # uniform below
+
+
+def test_every_level_counts_the_same_however_large_its_errors() -> None:
+    levels, generator = NoiseLevels(1000), torch.Generator().manual_seed(0)
+    shares = []
+    for _ in range(400):
+        t = torch.tensor([100, 700])
+        error = torch.tensor([0.002, 0.2]) * torch.rand(2, generator=generator) * 2
+        error.requires_grad_()
+        relative = levels.relative(error, t)
+        relative.sum().backward()
+        shares.append(relative.detach())
+        assert error.grad is not None
+        torch.testing.assert_close(error.grad, relative.detach() / error.detach())  # the usual error is a constant
+    late = torch.stack(shares[200:]).mean(0)
+    torch.testing.assert_close(late, torch.ones(2), atol=0.12, rtol=0)
+    assert levels.usual[50 // noise_levels.BIN] == noise_levels.INITIAL_ERROR  # levels that never came
