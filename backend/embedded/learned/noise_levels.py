@@ -34,9 +34,11 @@ class NoiseLevels:
         end = np.where(rng.random(count) < EVERYWHERE, 1.0, USEFUL) * self.timesteps
         return torch.from_numpy((rng.random(count) * end).astype(np.int64))
 
-    def relative(self, error: Tensor, t: Tensor) -> Tensor:
-        """Errors [B] as multiples of the usual error at their timesteps [B], which then follows them."""
-        bins, seen = (t // BIN).cpu(), error.detach().cpu()
-        for index, value in zip(bins.tolist(), seen.tolist(), strict=True):
-            self.usual[index] += MOMENTUM * (value - self.usual[index])
-        return error / self.usual[bins].to(error.device)
+    def usual_at(self, t: Tensor) -> Tensor:
+        """[B] the usual errors at timesteps t [B], on its device."""
+        return self.usual[(t // BIN).cpu()].to(t.device)
+
+    def record(self, t: Tensor, errors: Tensor) -> None:
+        """Lets the usual errors follow those [B] at timesteps t [B]."""
+        for index, error in zip((t // BIN).tolist(), errors.tolist(), strict=True):
+            self.usual[index] += MOMENTUM * (error - self.usual[index])

@@ -9,8 +9,8 @@ The objective is the error of x0, each relative to the usual one at its noise le
 leaves many views possible the target is the posterior mean over a set of views instead of the one drawn
 (`dataset.stable_target`).
 
-Forward and backward pass run on a bfloat16 copy of the weights, which the optimisers (`optimizers.py`) keep and average
-in single precision.
+Forward and backward pass run on bfloat16 copies of the weights (`replicas.py`), which the optimisers (`optimizers.py`)
+move and average in single precision.
 """
 
 from __future__ import annotations
@@ -33,7 +33,6 @@ from typing import Any
 import numpy as np
 import torch
 import torch.nn.functional as F
-from diffusers.models.attention_processor import AttnProcessor
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
@@ -49,6 +48,7 @@ from .dataset import Examples, WorldDataset, stable_target
 from .loss_curve import draw_curve
 from .noise_levels import NoiseLevels
 from .optimizers import Optimizers, Rates
+from .replicas import Replica, Replicas, named
 from .sampling import ddim, save_sheet
 
 CHECKPOINT_FORMAT = 2
@@ -122,26 +122,19 @@ class Trainer:
         self.ema_text_encoder, self.ema_unet = (
             copy.deepcopy(model).requires_grad_(False).eval() for model in (self.text_encoder, self.unet)
         )
-        self.parameters = _named(self.text_encoder, self.unet)
-        self.averages = _named(self.ema_text_encoder, self.ema_unet)
-        self.optimizers = Optimizers(self.parameters, settings.rates)
+        self.parameters = named(self.text_encoder, self.unet)
+        self.averages = named(self.ema_text_encoder, self.ema_unet)
+        self.cores = (settings.threads or os.cpu_count() or 1) if self.device.type == "cpu" else 1
+        self.optimizers = Optimizers(self.parameters, settings.rates, self.cores)
         self.levels = NoiseLevels(parts.TRAIN_TIMESTEPS)
         if checkpoints:
             self._resume(checkpoints[-1])
-        self.working_text_encoder, self.working_unet = (
-            copy.deepcopy(model).to(self.arithmetic).train() for model in (self.text_encoder, self.unet)
-        )
-        self.working = _named(self.working_text_encoder, self.working_unet)
-        if self.device.type == "cuda":
-            self.working_unet.to(memory_format=torch.channels_last)
-        else:
-            self.working_unet.set_attn_processor(
-                AttnProcessor()
-            )  # 64 tokens: plain products are a fifth of a step faster than the fused kernel's backward
+        self.replicas = Replicas(self.text_encoder, self.unet, self.arithmetic, self.cores)
         self.alphas_cumprod = parts.build_scheduler().alphas_cumprod.to(self.device)
         self.dataset = WorldDataset(settings.views, self.rng, progress=log.info, device=self.device)
-        # After the rendering: numba sets the OpenMP runtime's threads, which torch shares.
-        torch.set_num_threads(settings.threads or free_cores(0))
+        if self.device.type == "cpu":
+            torch.set_num_threads(1)  # after the rendering: numba sets the OpenMP runtime's threads, which torch shares
+            self.replicas.active = settings.threads or free_cores(0)
 
     def run(self, budget: Budget, *, export: Path | None = None, checkpoint_minutes: float = 10, sheet_minutes: float = 30) -> int:
         """Trains to the end of the budget. Returns the process's exit code."""
@@ -154,8 +147,8 @@ class Trainer:
                 meter.add(*self.train_step(progress if budget.anneal else 0.0))
                 self.seconds = seconds_before + time.monotonic() - begun
                 meter.log_if_due()
-                if not self.settings.threads and self.step % THREAD_STEPS == 0:
-                    torch.set_num_threads(free_cores(torch.get_num_threads()))
+                if self.cores > 1 and not self.settings.threads and self.step % THREAD_STEPS == 0:
+                    self.replicas.active = free_cores(self.replicas.active)
                 if time.monotonic() - last_checkpoint > 60 * checkpoint_minutes:
                     self.save(export)
                     last_checkpoint = time.monotonic()
@@ -185,26 +178,27 @@ class Trainer:
         tokens = self.tokenizer(
             examples.captions, padding="max_length", max_length=parts.MAX_TOKENS, truncation=True, return_tensors="pt"
         ).input_ids
-        stacked = F.pixel_unshuffle(noisy, parts.PIXEL_UNSHUFFLE).to(self.arithmetic)
-        embeddings = self.working_text_encoder(tokens.to(self.device)).last_hidden_state
-        prediction = self.working_unet(stacked, t, encoder_hidden_states=embeddings, return_dict=False)[0]
-        error = (prediction.float() - F.pixel_unshuffle(target, parts.PIXEL_UNSHUFFLE)).square().flatten(1).mean(1)
-        loss = self.levels.relative(error, t).mean()
-        loss.backward()
-        for name, parameter in self.parameters.items():
-            gradient = self.working[name].grad
-            parameter.grad = None if gradient is None else gradient.to(parameter.dtype)
-            self.working[name].grad = None
+        tokens = tokens.to(self.device)
+        stacked, wanted = (F.pixel_unshuffle(images, parts.PIXEL_UNSHUFFLE) for images in (noisy, target))
+        usual = self.levels.usual_at(t)
+
+        def losses(replica: Replica, rows: slice) -> Tensor:
+            error = (replica.predict(stacked[rows], t[rows], tokens[rows]) - wanted[rows]).square().flatten(1).mean(1)
+            return error / usual[rows]
+
+        loss = self.replicas.backward(losses, count)
+        errors = loss * usual
+        self.levels.record(t, errors)
         self.step += 1
         self.images += count
         fallen = ANNEAL_TO + (1 - ANNEAL_TO) * 0.5 * (1 + math.cos(math.pi * min(annealed, 1.0)))
-        self.optimizers.step(fallen * min(1.0, self.step / WARMUP_STEPS))
+        self.optimizers.step(fallen * min(1.0, self.step / WARMUP_STEPS), self.replicas.map)
+        self.replicas.refresh()
         with torch.no_grad():
-            torch._foreach_copy_(list(self.working.values()), list(self.parameters.values()))
             torch._foreach_lerp_(
                 list(self.averages.values()), list(self.parameters.values()), 1 - min(EMA, (1 + self.step) / (10 + self.step))
             )
-        return loss.item(), (t / parts.TRAIN_TIMESTEPS).cpu(), error.detach().cpu()
+        return loss.mean().item(), (t / parts.TRAIN_TIMESTEPS).cpu(), errors.cpu()
 
     @torch.no_grad()
     def _target(self, examples: Examples, noisy: Tensor, t: Tensor) -> Tensor:
@@ -380,15 +374,6 @@ def _arithmetic(device: torch.device) -> torch.dtype:
     if device.type == "cuda":
         return torch.bfloat16 if torch.cuda.is_bf16_supported() else torch.float32
     return choose_dtype("auto", device) if device.type == "cpu" else torch.float32
-
-
-def _named(text_encoder: Any, unet: Any) -> dict[str, Tensor]:
-    """Both models' parameters by name, prefixed by the model's."""
-    return {
-        f"{prefix}/{name}": value
-        for prefix, model in (("text_encoder", text_encoder), ("unet", unet))
-        for name, value in model.named_parameters()
-    }
 
 
 def _progress(budget: Budget, seconds: float, first_images: int, images: int) -> float:

@@ -1,0 +1,104 @@
+"""Working copies of the networks in low precision, one a core, that compute gradients at the same time.
+
+The networks are small: their operations take a millisecond, and two cores that share each of them wait for each other
+more than they compute. Two threads with half of a batch each are half as fast again (docs/priors.md).
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any, TypeVar
+
+import torch
+from diffusers.models.attention_processor import AttnProcessor
+from torch import Tensor
+
+
+Job, Result = TypeVar("Job"), TypeVar("Result")
+
+
+def named(text_encoder: Any, unet: Any) -> dict[str, Tensor]:
+    """Both models' parameters by name, prefixed by the model's."""
+    return {
+        f"{prefix}/{name}": value
+        for prefix, model in (("text_encoder", text_encoder), ("unet", unet))
+        for name, value in model.named_parameters()
+    }
+
+
+class Replica:
+    """One working copy.
+
+    Args:
+        text_encoder, unet: what is copied.
+        dtype: of its weights and arithmetic.
+    """
+
+    def __init__(self, text_encoder: Any, unet: Any, dtype: torch.dtype) -> None:
+        self.text_encoder, self.unet = (copy.deepcopy(model).to(dtype).train() for model in (text_encoder, unet))
+        self.dtype = dtype
+        self.parameters = named(self.text_encoder, self.unet)
+        if self.unet.device.type == "cuda":
+            self.unet.to(memory_format=torch.channels_last)
+        else:  # 64 tokens: plain products are a fifth of a step faster than the fused kernel's backward
+            self.unet.set_attn_processor(AttnProcessor())
+
+    def predict(self, stacked: Tensor, t: Tensor, tokens: Tensor) -> Tensor:
+        """x0 [B, C, H, W] float32 of noisy stacked pixels at timesteps [B] under captions [B, L]."""
+        embeddings = self.text_encoder(tokens).last_hidden_state
+        return self.unet(stacked.to(self.dtype), t, encoder_hidden_states=embeddings, return_dict=False)[0].float()
+
+
+class Replicas:
+    """As many copies as cores may work.
+
+    Args:
+        text_encoder, unet: the networks, whose gradients are wanted.
+        dtype: of the copies.
+        count: copies at most.
+    """
+
+    def __init__(self, text_encoder: Any, unet: Any, dtype: torch.dtype, count: int) -> None:
+        self._originals = named(text_encoder, unet)
+        self._all = [Replica(text_encoder, unet, dtype) for _ in range(count)]
+        self._pool = ThreadPoolExecutor(count, initializer=torch.set_num_threads, initargs=(1,)) if count > 1 else None
+        self.active = count
+
+    def map(self, function: Callable[[Job], Result], jobs: Sequence[Job]) -> list[Result]:
+        """The function's results, in order; computed at the same time where there is more than one copy."""
+        return list(self._pool.map(function, jobs)) if self._pool and self.active > 1 else [function(job) for job in jobs]
+
+    def backward(self, losses: Callable[[Replica, slice], Tensor], rows: int) -> Tensor:
+        """Puts the gradient of the rows' mean loss into the originals' `grad`.
+
+        Args:
+            losses: of some of the rows [b], by one of the copies.
+            rows: how many there are; each active copy takes an even share.
+
+        Returns:
+            The losses [rows], detached.
+        """
+        edges = [rows * k // self.active for k in range(self.active + 1)]
+        shares = [(replica, slice(a, b)) for replica, a, b in zip(self._all, edges[:-1], edges[1:], strict=False) if a < b]
+
+        def one(share: tuple[Replica, slice]) -> Tensor:
+            loss = losses(*share)
+            (loss.sum() / rows).backward()
+            return loss.detach()
+
+        results = self.map(one, shares)
+        for name, parameter in self._originals.items():
+            gradients = [gradient for replica, _ in shares if (gradient := replica.parameters[name].grad) is not None]
+            parameter.grad = sum(gradient.to(parameter.dtype) for gradient in gradients) if gradients else None
+            for replica, _ in shares:
+                replica.parameters[name].grad = None
+        return torch.cat(results)
+
+    @torch.no_grad()
+    def refresh(self) -> None:
+        """The copies take over the originals' weights."""
+        for replica in self._all:
+            torch._foreach_copy_(list(replica.parameters.values()), list(self._originals.values()))
+
