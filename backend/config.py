@@ -164,7 +164,7 @@ class TimestepConfig:
         choices=("hybrid", "annealed", "sqrt", "dreamtime", "uniform"),
     )
     start: float | None = setting(None, "t_global at the first iteration; None: as the prior recommends", low=0, high=1)
-    end: float = setting(0.10, "t_global at the last iteration", low=0, high=1)
+    end: float | None = setting(None, "t_global at the last iteration; None: as the prior recommends", low=0, high=1)
     clip_low: Schedule = setting(0.02, "lowest t", low=0, high=1)
     clip_high: Schedule = setting(0.98, "highest t", low=0, high=1)
     jitter: float = setting(0.05, "half-width of the uniform interval around t_base", low=0, high=0.5)

@@ -386,7 +386,7 @@ def settle(config: GenerationConfig, prior: DiffusionPrior) -> GenerationConfig:
         config,
         guidance=guidance,
         grid=grid,
-        timestep_sampling=timestep_sampling.settled(config.timestep_sampling, recommended.t_start),
+        timestep_sampling=timestep_sampling.settled(config.timestep_sampling, recommended),
         optimizer=replace(config.optimizer, resolution_steps=steps),
     )
 

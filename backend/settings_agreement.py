@@ -27,12 +27,12 @@ def check(config: GenerationConfig) -> None:
         low, high = value_at(t.clip_low, progress), value_at(t.clip_high, progress)
         _in_order("timestep_sampling.clip_low", low, "timestep_sampling.clip_high", high, strict=True)
     if t.mode != "uniform":
-        _in_order("timestep_sampling.clip_low", lowest, "timestep_sampling.end", t.end)
-        if t.start is None:
-            _in_order("timestep_sampling.end", t.end, "timestep_sampling.clip_high", highest, strict=True)
-        else:
-            _in_order("timestep_sampling.end", t.end, "timestep_sampling.start", t.start, strict=True)
-            _in_order("timestep_sampling.start", t.start, "timestep_sampling.clip_high", highest)
+        ends = [(f"timestep_sampling.{name}", value) for name, value in (("end", t.end), ("start", t.start)) if value is not None]
+        for name, value in ends:
+            _in_order("timestep_sampling.clip_low", lowest, name, value, strict=name == "timestep_sampling.start")
+            _in_order(name, value, "timestep_sampling.clip_high", highest, strict=name == "timestep_sampling.end")
+        if len(ends) == 2:
+            _in_order(*ends[0], *ends[1], strict=True)
     if config.gradient_fusion.enabled and grid.cameras == "uniform":
         raise ConfigError(
             "gradient_fusion needs views in the regions drawn for them, and grid.cameras is uniform.",

@@ -27,6 +27,7 @@ class PriorDefaults:
         weighting: w(t): "sds" = 1 - abar, "x0" = sqrt((1 - abar) / abar), "uniform" = 1, "flow" = 1 + x0.
         clamp: elementwise bound on the gradient, 0 for none.
         t_start: the highest noise level, a fraction of T, at which its answer is about what it is shown: annealing begins there.
+        t_end: the level below which its answer makes what it is shown worse: annealing ends there.
         fov: vertical field of view in degrees.
         distance: (nearest, farthest) camera distance; the asset fits the unit ball.
         resolutions: render sizes in pixels the prior is made for, ascending.
@@ -39,6 +40,7 @@ class PriorDefaults:
     weighting: str
     clamp: float
     t_start: float = 0.98
+    t_end: float = 0.1
     fov: float = 40.0
     distance: tuple[float, float] = (3.1, 3.5)
     resolutions: tuple[int, ...]

@@ -18,6 +18,7 @@ import numpy as np
 
 from ..config import TimestepConfig, extremes, value_at
 from ..errors import ConfigError
+from ..guidance.prior import PriorDefaults
 from . import sampler_state
 from .view_grid import ViewGrid
 
@@ -29,21 +30,25 @@ MIN_LOSSES = 3
 """Losses a region needs before eq. 8 moves its state: the second difference takes three."""
 
 
-def settled(config: TimestepConfig, t_start: float) -> TimestepConfig:
-    """The settings with a number for `start`: where the prior recommends to begin, if that is permitted.
+def settled(config: TimestepConfig, recommended: PriorDefaults) -> TimestepConfig:
+    """The settings with numbers for `start` and `end`: where the prior recommends to begin and to stop, as far as that is permitted.
 
     Raises:
-        ConfigError: if the timesteps would not fall from there.
+        ConfigError: if the timesteps would not fall from the one to the other.
     """
-    if config.start is not None:
-        return config
-    start = min(t_start, extremes(config.clip_high)[1])
-    if config.enabled and config.mode != "uniform" and start <= config.end:
+    start = min(recommended.t_start, extremes(config.clip_high)[1]) if config.start is None else config.start
+    end = max(recommended.t_end, extremes(config.clip_low)[0]) if config.end is None else config.end
+    if config.enabled and config.mode != "uniform" and start <= end:
+        if config.start is None:
+            raise ConfigError(
+                f"timestep_sampling.end ({end:g}) must be below {start:g}, where this image model's timesteps start.",
+                remedy="Lower it, or set timestep_sampling.start too.",
+            )
         raise ConfigError(
-            f"timestep_sampling.end ({config.end:g}) must be below {start:g}, where this image model's timesteps start.",
-            remedy="Lower it, or set timestep_sampling.start too.",
+            f"timestep_sampling.start ({start:g}) must be above {end:g}, where this image model's timesteps end.",
+            remedy="Raise it, or set timestep_sampling.end too.",
         )
-    return replace(config, start=start)
+    return replace(config, start=start, end=end)
 
 
 @dataclass(frozen=True)
@@ -89,8 +94,8 @@ class TimestepSampler:
     """
 
     def __init__(self, grid: ViewGrid, config: TimestepConfig, alphas_cumprod: np.ndarray, rng: np.random.Generator) -> None:
-        if config.start is None:
-            raise ValueError("the settings are not settled: start is None")
+        if config.start is None or config.end is None:
+            raise ValueError("the settings are not settled: start or end is None")
         self.config = config
         self._start, self._end = config.start, config.end
         self._rng = rng

@@ -35,10 +35,11 @@ TRAIN_TIMESTEPS = 1000
 START, END = "<|startoftext|>", "<|endoftext|>"
 
 RECOMMENDED: dict[str, Any] = {
-    "guidance_scale": 3.0,
+    "guidance_scale": 2.0,
     "weighting": "x0",
     "clamp": 1.5,
     "t_start": 0.75,
+    "t_end": 0.4,
     "fov": 40.0,
     "distance": [world.DISTANCE, world.DISTANCE],
     "resolutions": [RESOLUTION],

@@ -7,7 +7,7 @@ more than they compute. Two threads with half of a batch each are half as fast a
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, TypeVar
 
@@ -15,8 +15,8 @@ import torch
 from diffusers.models.attention_processor import AttnProcessor
 from torch import Tensor
 
-
-Job, Result = TypeVar("Job"), TypeVar("Result")
+Job = TypeVar("Job")
+Result = TypeVar("Result")
 
 
 def named(text_encoder: Any, unet: Any) -> dict[str, Tensor]:
@@ -101,4 +101,3 @@ class Replicas:
         """The copies take over the originals' weights."""
         for replica in self._all:
             torch._foreach_copy_(list(replica.parameters.values()), list(self._originals.values()))
-

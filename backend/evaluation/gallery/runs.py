@@ -117,7 +117,7 @@ def plan(
                 reliability=terms.reliability,
                 quality=terms.quality,
                 budget=budget,
-                fingerprint=_fingerprint(config, prior.fingerprint, world.version()),
+                fingerprint=_fingerprint(config, prior, world.version()),
                 iterations=config.optimizer.iterations,
                 predictions=predictions,
             )
@@ -125,13 +125,18 @@ def plan(
     return runs
 
 
-def _fingerprint(config: GenerationConfig, prior: str, world: str) -> str:
-    """Of everything that decides the figures: settings, weights, world, versions. The device does not, nor do settings of what is off."""
-    values = settings.to_dict(config)
+def _fingerprint(config: GenerationConfig, prior: DiffusionPrior, world: str) -> str:
+    """Of everything that decides the figures: settings, weights, world, versions. The device does not, nor do settings of what is off.
+
+    Where noise levels start and end counts by its value, whether the settings or the prior say so.
+    """
+    from ...method.timestep_sampling import settled
+
+    values = settings.to_dict(replace(config, timestep_sampling=settled(config.timestep_sampling, prior.recommended)))
     values["run"].pop("device", None)
     if not config.gradient_fusion.enabled:
         values["gradient_fusion"] = {"enabled": False}
-    text = json.dumps([values, prior, world, __version__, MEASURES], sort_keys=True)
+    text = json.dumps([values, prior.fingerprint, world, __version__, MEASURES], sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()[:12]
 
 

@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 from backend.config import TimestepConfig
 from backend.errors import ConfigError
+from backend.guidance.prior import PriorDefaults
 from backend.method.timestep_sampling import TimestepSampler, settled
 from backend.method.view_grid import ViewGrid
 
@@ -17,11 +18,12 @@ DEFAULT = ViewGrid(12, (-10.0, 10.0, 30.0, 60.0), (3.1, 3.5))
 T = 1000
 DDPM = np.cumprod(1 - np.linspace(1e-4, 0.02, T))
 LINEAR_LOG_SNR = 1 / (1 + np.exp(np.linspace(-6, 6, T)))  # abar = sigmoid(-x) has log-SNR -x
+PRIOR = PriorDefaults(guidance_scale=1.0, weighting="x0", clamp=0.0, resolutions=(64,), t_start=0.75, t_end=0.3)
 LOSSES = st.lists(st.tuples(st.integers(0, 35), st.floats(0, 1e3)), max_size=80)
 
 
 def make(grid=THREE, schedule=DDPM, seed=0, **changes):
-    return TimestepSampler(grid, TimestepConfig(**{"start": 0.98} | changes), schedule, np.random.default_rng(seed))
+    return TimestepSampler(grid, TimestepConfig(**{"start": 0.98, "end": 0.1} | changes), schedule, np.random.default_rng(seed))
 
 
 def feed(sampler, region, *losses):
@@ -40,22 +42,32 @@ def with_local(values, **changes):
 
 
 def test_it_starts_where_the_prior_recommends_unless_the_settings_say_otherwise():
-    assert settled(TimestepConfig(), 0.75).start == 0.75
-    assert settled(TimestepConfig(start=0.9), 0.75).start == 0.9
-    assert settled(TimestepConfig(clip_high=((0.0, 0.5), (0.5, 0.6), (1.0, 0.4))), 0.75).start == 0.6, "no higher than is ever permitted"
+    assert settled(TimestepConfig(), PRIOR).start == 0.75
+    assert settled(TimestepConfig(start=0.9), PRIOR).start == 0.9
+    assert settled(TimestepConfig(clip_high=((0.0, 0.5), (0.5, 0.6), (1.0, 0.4))), PRIOR).start == 0.6, "no higher than is ever permitted"
+
+
+def test_it_ends_where_the_prior_recommends_unless_the_settings_say_otherwise():
+    assert settled(TimestepConfig(), PRIOR).end == 0.3
+    assert settled(TimestepConfig(end=0.1), PRIOR).end == 0.1
+    assert settled(TimestepConfig(clip_low=((0.0, 0.5), (1.0, 0.4))), PRIOR).end == 0.4, "no lower than is ever permitted"
+    with pytest.raises(ConfigError, match=r"start \(0\.2\) must be above 0\.3") as caught:
+        settled(TimestepConfig(start=0.2), PRIOR)
+    assert "timestep_sampling.end" in caught.value.remedy
 
 
 def test_an_end_above_where_the_prior_starts_is_refused_and_needless_where_nothing_falls():
     with pytest.raises(ConfigError, match=r"must be below 0\.75") as caught:
-        settled(TimestepConfig(end=0.8), 0.75)
+        settled(TimestepConfig(end=0.8), PRIOR)
     assert "timestep_sampling.start" in caught.value.remedy
     for follows_no_schedule in (TimestepConfig(end=0.8, enabled=False), TimestepConfig(end=0.8, mode="uniform")):
-        assert settled(follows_no_schedule, 0.75).start == 0.75
+        assert settled(follows_no_schedule, PRIOR).start == 0.75
 
 
 def test_settings_that_are_not_settled_are_a_mistake_of_the_caller():
-    with pytest.raises(ValueError, match="start is None"):
-        make(start=None)
+    for missing in ("start", "end"):
+        with pytest.raises(ValueError, match="is None"):
+            make(**{missing: None})
 
 
 # The global baseline
