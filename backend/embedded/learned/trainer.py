@@ -57,6 +57,8 @@ REFERENCE_FROM = 0.55
 """t / T above which targets are averaged; below it, abar > 0.05 and one view explains z_t alone."""
 ANNEAL_TO = 0.02
 LOG_STEPS = 50
+SMALLEST_SHARE = 8
+"""Images of a step that a core of its own is worth."""
 THREAD_STEPS = 10
 """Steps between two looks at how many cores are free."""
 COLUMNS = ("step", "images", "hours", "loss", "mse_low_t", "mse_mid_t", "mse_high_t", "images_per_second")
@@ -123,7 +125,7 @@ class Trainer:
         )
         self.parameters = named(self.text_encoder, self.unet)
         self.averages = named(self.ema_text_encoder, self.ema_unet)
-        self.cores = (settings.threads or os.cpu_count() or 1) if self.device.type == "cpu" else 1
+        self.cores = min(settings.threads or os.cpu_count() or 1, -(-settings.batch // SMALLEST_SHARE)) if self.device.type == "cpu" else 1
         self.optimizers = Optimizers(self.parameters, settings.rates, self.cores)
         self.levels = NoiseLevels(parts.TRAIN_TIMESTEPS)
         if checkpoints:
@@ -133,7 +135,7 @@ class Trainer:
         self.dataset = WorldDataset(settings.views, self.rng, progress=log.info, device=self.device)
         if self.device.type == "cpu":
             torch.set_num_threads(1)  # after the rendering: numba sets the OpenMP runtime's threads, which torch shares
-            self.replicas.active = settings.threads or free_cores(0)
+            self.replicas.active = min(self.cores, settings.threads or free_cores(0))
 
     def run(self, budget: Budget, *, export: Path | None = None, checkpoint_minutes: float = 10, sheet_minutes: float = 30) -> int:
         """Trains to the end of the budget. Returns the process's exit code."""
@@ -147,7 +149,7 @@ class Trainer:
                 self.seconds = seconds_before + time.monotonic() - begun
                 meter.log_if_due()
                 if self.cores > 1 and not self.settings.threads and self.step % THREAD_STEPS == 0:
-                    self.replicas.active = free_cores(self.replicas.active)
+                    self.replicas.active = min(self.cores, free_cores(self.replicas.active))
                 if time.monotonic() - last_checkpoint > 60 * checkpoint_minutes:
                     self.save(export)
                     last_checkpoint = time.monotonic()

@@ -6,9 +6,10 @@ import numpy as np
 import pytest
 import torch
 
-from backend.embedded.learned import noise_levels, optimizers
+from backend.embedded.learned import model, noise_levels, optimizers
 from backend.embedded.learned.noise_levels import NoiseLevels
 from backend.embedded.learned.optimizers import Optimizers, Rates
+from backend.embedded.learned.replicas import Replica, Replicas, named
 
 
 def named_weights() -> dict[str, torch.nn.Parameter]:
@@ -107,3 +108,24 @@ def test_every_level_counts_the_same_however_large_its_errors() -> None:
     late = torch.stack(shares[200:]).mean(0)
     torch.testing.assert_close(late, torch.ones(2), atol=0.12, rtol=0)
     assert levels.usual[50 // noise_levels.BIN] == noise_levels.INITIAL_ERROR  # levels that never came
+
+
+def test_two_copies_give_the_gradient_of_one() -> None:
+    gradients = []
+    for count in (1, 2):
+        torch.manual_seed(0)
+        text_encoder, unet = model.build_models(64)
+        copies = Replicas(text_encoder, unet, torch.float32, count)
+        generator = torch.Generator().manual_seed(1)
+        stacked, t = torch.randn(3, 48, 16, 16, generator=generator), torch.tensor([10, 400, 900])
+        tokens = torch.randint(64, (3, model.MAX_TOKENS), generator=generator)
+
+        def losses(replica: Replica, rows: slice, inputs: tuple[torch.Tensor, ...] = (stacked, t, tokens)) -> torch.Tensor:
+            return replica.predict(*(each[rows] for each in inputs)).square().flatten(1).mean(1)
+
+        lost = copies.backward(losses, 3)
+        assert lost.shape == (3,)
+        gradients.append({name: value.grad for name, value in named(text_encoder, unet).items()})
+    assert any(gradient is not None and gradient.abs().max() > 0 for gradient in gradients[0].values())
+    for name, gradient in gradients[0].items():
+        torch.testing.assert_close(gradients[1][name], gradient, rtol=1e-3, atol=1e-6)
