@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from backend.embedded.learned import model, noise_levels, optimizers
+from backend.embedded.learned import model, noise_levels
 from backend.embedded.learned.noise_levels import NoiseLevels
 from backend.embedded.learned.optimizers import Optimizers, Rates
 from backend.embedded.learned.replicas import Replica, Replicas, named
@@ -84,7 +84,6 @@ def test_what_is_kept_of_each_weight() -> None:
 
 def test_rates_keep_their_proportion() -> None:
     assert Rates(0.02, 8e-4).scaled_to(0.01) == Rates(0.01, pytest.approx(4e-4))
-    assert optimizers.MUON_MOMENTUM < 1
 
 
 def test_most_levels_are_those_that_distillation_uses() -> None:
