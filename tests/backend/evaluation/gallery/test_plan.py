@@ -142,6 +142,14 @@ class TestPlan:
         monkeypatch.setattr(runs, "MEASURES", runs.MEASURES + 1)
         assert planned(prior, tmp_path)[0].record.fingerprint != a.record.fingerprint
 
+    def test_where_noise_ends_counts_by_its_value_whoever_says_so(self, prior, tmp_path):
+        by_prior = planned(prior, tmp_path)[0].record.fingerprint
+        same, other = (
+            planned(prior, tmp_path, sets=(*TINY, f"timestep_sampling.end={end}"))[0].record.fingerprint
+            for end in (prior.recommended.t_end, prior.recommended.t_end + 0.05)
+        )
+        assert same == by_prior != other
+
     def test_settings_of_what_is_off_need_no_new_run(self, prior, tmp_path):
         off = (*TINY, "gradient_fusion.enabled=false")
         assert len({planned(prior, tmp_path, sets=sets)[0].record.fingerprint for sets in (off, (*off, "gradient_fusion.cap=0.4"))}) == 1
