@@ -30,7 +30,7 @@ FOLDERS = ("backend", "cograd3d_addon")
 KINDS = frozenset((".py", ".toml", ".txt", ".json", ".safetensors", ".png", ".svg"))
 """Endings of the files that are taken from FOLDERS."""
 LEFT_OUT = frozenset(("__pycache__", "weights"))
-"""Names of folders that are not taken: what is trained or compiled on the spot."""
+"""Names of folders that are not taken: what is trained, or compiled on the spot."""
 
 OLDEST_BLENDER = (4, 2)
 """The first with extensions."""

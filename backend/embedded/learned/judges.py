@@ -1,12 +1,16 @@
-"""Small networks that judge pictures of the built-in world are trained where they are first needed, and kept in its cache."""
+"""Small networks that judge pictures of the built-in world: shipped, or trained where they are first needed and kept in its cache.
+
+Training repeats itself bit by bit on one kind of machine only, so figures that are to be compared across machines need a shipped one.
+"""
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable
 from pathlib import Path
 from typing import TypeVar
 
-from safetensors import SafetensorError
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
 from torch import nn
 
@@ -14,9 +18,11 @@ from ...files import atomic_path
 from .. import world
 
 Judge = TypeVar("Judge", bound=nn.Module)
+_WORLD = "world"
+"""Key of a file's metadata: the version of the world that it was trained on."""
 
 
-def cached_judge(blank: Judge, train: Callable[[], Judge], name: str, path: Path | None = None) -> Judge:
+def cached_judge(blank: Judge, train: Callable[[], Judge], name: str, path: Path | None = None, *, shipped: Path | None = None) -> Judge:
     """A judge for this version of the world, ready to be asked.
 
     Args:
@@ -24,14 +30,38 @@ def cached_judge(blank: Judge, train: Callable[[], Judge], name: str, path: Path
         train: makes one where none are, or where those that are do not fit.
         name: of its file in the world's cache.
         path: another file.
+        shipped: a file that is taken first, if it was made for this version of the world.
     """
     path = path or world.cache_folder() / f"{name}-{world.version()}.safetensors"
-    try:
-        blank.load_state_dict(load_file(path))
-        judge = blank
-    except (OSError, SafetensorError, RuntimeError):
-        judge = train()
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with atomic_path(path) as temporary:
-            save_file({key: value.cpu().contiguous() for key, value in judge.state_dict().items()}, temporary)
+    for file in (shipped, path):
+        if file is None or (file == shipped and _made_for(file) != world.version()):
+            continue
+        try:
+            blank.load_state_dict(load_file(file))
+            return blank.eval()
+        except (OSError, SafetensorError, RuntimeError):
+            continue
+    judge = train()
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with atomic_path(path) as temporary:
+        weights = {key: value.cpu().contiguous() for key, value in judge.state_dict().items()}
+        save_file(weights, temporary, metadata={_WORLD: world.version()})
     return judge.eval()
+
+
+def fingerprint(judge: nn.Module) -> str:
+    """Twelve hex digits that name a judge by its weights."""
+    digest = hashlib.sha256()
+    for name, value in judge.state_dict().items():
+        digest.update(name.encode())
+        digest.update(value.detach().cpu().contiguous().numpy().tobytes())
+    return digest.hexdigest()[:12]
+
+
+def _made_for(path: Path) -> str | None:
+    """The version of the world that a judge's file was made for; None where there is no such file."""
+    try:
+        with safe_open(path, "pt") as file:
+            return (file.metadata() or {}).get(_WORLD)
+    except (OSError, SafetensorError):
+        return None

@@ -1,6 +1,7 @@
 """How well pictures fit a sentence: a small contrastive image-text model of the built-in world, in place of CLIP.
 
-It is trained as CLIP is (Radford et al. 2021) for a few minutes on the world's renders, every (object, colour) pair included: of a
+It is shipped, so that scores of different machines can be compared, and trained anew where the world has changed since: as CLIP is
+(Radford et al. 2021), for a few minutes on the world's renders, every (object, colour) pair included: of a
 batch's captions it is to find a picture's own, and the other way round. Its score is CLIP-S (Park et al. 2021), a hundred times the
 cosine. It has seen nothing but the world's objects: scores compare results for prompts of the world with each other, and with no
 published figure.
@@ -28,6 +29,9 @@ from ...guidance.diffusers_prior import choose_dtype
 WORDS: tuple[str, ...] = (*vocabulary.OBJECTS, *vocabulary.COLOURS, *vocabulary.MATERIALS, *vocabulary.VIEW_WORDS)
 """What captions consist of; the rest of a sentence changes nothing."""
 
+SHIPPED = Path(__file__).with_name("weights") / "alignment.safetensors"
+"""What training left in the cache of the machine that the current version of the world was first judged on."""
+
 WIDTH, DIMENSIONS = 128, 64
 """Of the text encoder's layers, and of the space that both encoders map to."""
 FEATURES = 256
@@ -35,7 +39,7 @@ FEATURES = 256
 
 TRAINING_VIEWS = 300
 """Views an object in the bank: 11 MB each."""
-TRAINING_IMAGES = 96_000
+TRAINING_IMAGES = 288_000
 BATCH = 128
 LEARNING_RATE = 2e-3
 VIEW_NAMED = 0.5
@@ -181,10 +185,14 @@ def retrieval_accuracy(model: Alignment, *, rounds: int = 16, captions: int = 64
 def cached_alignment(
     *, path: Path | None = None, images: int | None = None, progress: Callable[[str], None] = lambda message: None
 ) -> Alignment:
-    """The model of this version of the world, from `path` (a place in the world's cache if None) or trained now and kept there."""
+    """The model of this version of the world: the shipped one; else, or with a `path`, from there or the world's cache, or trained now."""
     count = images or TRAINING_IMAGES
     return cached_judge(
-        Alignment(), lambda: train_alignment(training_set(progress=progress), count, progress=progress), f"alignment-{count}", path
+        Alignment(),
+        lambda: train_alignment(training_set(progress=progress), count, progress=progress),
+        f"alignment-{count}",
+        path,
+        shipped=SHIPPED if path is None and images is None else None,
     )
 
 

@@ -19,6 +19,7 @@ from scipy.ndimage import gaussian_filter
 
 from ...cameras import orbit_camera
 from ...embedded import world
+from ...embedded.learned.judges import fingerprint
 from ...embedded.renderer import FOV
 from ...embedded.vocabulary import Description
 from ...job import JobFolder
@@ -109,6 +110,7 @@ def measure_run(job: JobFolder, description: Description, *, judges: Judges) -> 
     pictures = torch.from_numpy(_turntable(render)).permute(0, 3, 1, 2)
     by_angle = scores(judges.alignment, pictures, description.text)
     figures |= {
+        "judge": fingerprint(judges.alignment),
         "alignment": float(by_angle.mean()),
         "alignment_std": float(by_angle.std()),
         "alignment_angles": tuple(by_angle.tolist()),

@@ -9,7 +9,7 @@ import csv
 import io
 import math
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 
 from ...errors import InputError
@@ -30,6 +30,7 @@ class Record:
         quality, budget: the quality preset, and the predictions every run of the comparison was allowed.
         fingerprint: of the settings and of what they ran on; runs are repeated when it changes.
         iterations, predictions: what the run took.
+        judge: fingerprint of the model that gave the alignment scores; those of different ones cannot be compared.
         alignment, alignment_std: image-text score of the renders, mean over angles and its standard deviation over them.
         alignment_angles: the score at each angle, of which `statistics.angle_std` makes the paper's std: the mean over angles of the
             standard deviation over runs.
@@ -54,6 +55,7 @@ class Record:
     fingerprint: str
     iterations: int
     predictions: int
+    judge: str = ""
     alignment: float = UNKNOWN
     alignment_std: float = UNKNOWN
     alignment_angles: tuple[float, ...] = ()
@@ -80,6 +82,18 @@ class Record:
     def key(self) -> tuple[str, str, int, str, float, str, int]:
         """What identifies the run: a newer record of the same key replaces an older one."""
         return self.variant, self.prompt, self.seed, self.prior, self.reliability, self.quality, self.budget
+
+
+def of_one_judge(records: Sequence[Record]) -> list[Record]:
+    """The records, with the alignment scores of the model that judged most of them, the first of several, and no other's."""
+    judged = [record.judge for record in records if not math.isnan(record.alignment)]
+    if len(set(judged)) < 2:
+        return list(records)
+    chosen = max(judged, key=judged.count)
+    return [
+        record if record.judge == chosen else replace(record, alignment=UNKNOWN, alignment_std=UNKNOWN, alignment_angles=())
+        for record in records
+    ]
 
 
 def read_records(path: Path) -> list[Record]:

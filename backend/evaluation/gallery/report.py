@@ -22,7 +22,7 @@ from . import page, plots, tables
 from .page import Key
 from .plots import Plot
 from .ranking import KEY_FILE, read_answers, write_ranking
-from .records import Record
+from .records import Record, of_one_judge
 from .statistics import MEASURES, Estimate, differences, mean_ranks, summary
 from .tables import Table
 from .traces import Trace, read_trace
@@ -63,7 +63,7 @@ def write_report(
         InputError: no records, or of more than one comparison; unusable answers.
         OutputError: the report cannot be written.
     """
-    headline = _headline(records)
+    headline = of_one_judge(_headline(records))
     present = [variant for variant in variants if any(record.variant == variant for record in headline)]
     shown = {(record.variant, record.prompt, record.seed) for record in headline}
     strips = {key: path for key, path in strips.items() if key in shown}
@@ -194,6 +194,8 @@ def _notes(
     absent = [variant for variant in variants if not any(record.variant == variant for record in headline)]
     if absent:
         notes.append(f"Without a run: {', '.join(absent)}.")
+    if len({record.judge for record in headline}) > 1:
+        notes.append("Alignment scores of different models cannot be compared: those of the model that judged most runs are shown alone.")
     pairs = {(record.prompt, record.seed) for record in headline}
     partial = [variant for variant in variants if 0 < sum(record.variant == variant for record in headline) < len(pairs)]
     if partial:

@@ -123,7 +123,13 @@ def seen_around(description: Description) -> torch.Tensor:
     return torch.from_numpy(views.transpose(0, 3, 1, 2).copy()).float()
 
 
-@pytest.mark.slow  # three minutes of training, if the cache has none
+def test_the_shipped_model_is_of_this_version_of_the_world(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where this fails the world has changed: `evaluate gallery` trains a new one, to be copied from the cache."""
+    monkeypatch.setattr(alignment, "train_alignment", lambda *args, **options: pytest.fail("there is none"))
+    assert cached_alignment().scale > 1
+
+
+@pytest.mark.slow
 def test_it_knows_the_world() -> None:
     model = cached_alignment()
     assert retrieval_accuracy(model) > 0.93

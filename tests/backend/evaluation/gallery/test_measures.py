@@ -13,6 +13,7 @@ import trimesh
 from PIL import Image
 
 from backend.embedded import vocabulary, world
+from backend.embedded.learned.judges import fingerprint
 from backend.evaluation.gallery import measures
 from backend.evaluation.gallery.alignment import Alignment
 from backend.evaluation.gallery.measures import (
@@ -63,9 +64,10 @@ class TestRun:
         assert figures["view_change"] == pytest.approx(1, abs=0.1)
         assert 0.003 < figures["chamfer"] < 0.03
 
-    def test_fields_of_a_record(self, figures: dict) -> None:
+    def test_fields_of_a_record(self, untrained: Judges, figures: dict) -> None:
         names = Record.__dataclass_fields__.keys()
         assert figures.keys() <= names
+        assert figures["judge"] == fingerprint(untrained.alignment)
         angles = figures["alignment_angles"]
         assert len(angles) == 12 and all(isinstance(value, float) for value in angles)
         assert figures["alignment"] == pytest.approx(np.mean(angles)) and figures["alignment_std"] == pytest.approx(np.std(angles))

@@ -14,7 +14,7 @@ from backend import settings
 from backend.embedded import vocabulary, world
 from backend.errors import InputError, PromptError, UsageError
 from backend.evaluation.gallery import prompts, runs, variants
-from backend.evaluation.gallery.records import Record, read_records, write_records
+from backend.evaluation.gallery.records import Record, of_one_judge, read_records, write_records
 from backend.evaluation.gallery.runs import Terms
 from backend.guidance.load import load_prior
 from backend.pipeline import pick_device
@@ -106,6 +106,15 @@ class TestRecords:
         path = tmp_path / "records.csv"
         write_records(path, [record(fingerprint="old", psnr=1.0), record(seed=1), record(fingerprint="new", psnr=2.0)])
         assert [(r.seed, r.fingerprint) for r in read_records(path)] == [(0, "new"), (1, "f")]
+
+    def test_of_several_judges_the_busiest_is_heard(self):
+        one, two, three = (record(seed=seed, judge=judge, alignment=80.0 + seed, psnr=20.0) for seed, judge in enumerate(("", "b", "b")))
+        unjudged = record(seed=3, judge="")
+        heard = of_one_judge([one, two, three, unjudged])
+        assert math.isnan(heard[0].alignment) and heard[0].alignment_angles == () and heard[0].psnr == 20.0
+        assert heard[1:3] == [two, three]
+        assert of_one_judge([one, two])[0] == one, "the first of several"
+        assert of_one_judge([two, unjudged]) == [two, unjudged]
 
     def test_none_where_there_is_no_file(self, tmp_path):
         assert read_records(tmp_path / "records.csv") == []

@@ -2,6 +2,7 @@
 
 import csv
 import re
+from dataclasses import replace
 from html.parser import HTMLParser
 
 import pytest
@@ -160,6 +161,14 @@ class TestWhatIsMissing:
         made = [each for each in records() if each.variant != "cograd3d"]
         write_report(tmp_path, made, variants=list(LEVELS), reference="cograd3d", title="t", command="c", machine="m", **NOTHING)
         assert "differences from" not in (tmp_path / "tables.md").read_text("utf-8")
+
+    def test_alignments_of_different_judges_are_not_mixed(self, tmp_path):
+        made = [replace(each, judge="b" if each.prompt == PROMPTS[0] else "a") for each in records()]
+        write_report(tmp_path, made, variants=list(LEVELS), reference="cograd3d", title="t", command="c", machine="m", **NOTHING)
+        text = (tmp_path / "tables.md").read_text("utf-8")
+        assert "Alignment scores of different models cannot be compared" in text
+        assert "Alignment: 12 of 48 runs have no value" in text
+        assert "PSNR: 12 of" not in text, "the other measures are everybody's"
 
     def test_several_budgets(self, tmp_path):
         made = records() + records(budget=800, predictions=800)
