@@ -168,6 +168,7 @@ def test_every_figure_of_a_record_has_a_measure():
         "budget",
         "fingerprint",
         "iterations",
+        "judge",
         "alignment_angles",
     }
     assert set(MEASURES) == set(Record.__dataclass_fields__) - identifying
