@@ -1,10 +1,11 @@
 """Small networks that judge pictures of the built-in world: shipped, or trained where they are first needed and kept in its cache.
 
-Training repeats itself bit by bit on one kind of machine only, so figures that are to be compared across machines need a shipped one.
+Trained on another machine a judge comes out different, so figures that are to be compared across machines need a shipped one.
 """
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 from collections.abc import Callable
 from pathlib import Path
@@ -33,14 +34,10 @@ def cached_judge(blank: Judge, train: Callable[[], Judge], name: str, path: Path
         shipped: a file that is taken first, if it was made for this version of the world.
     """
     path = path or world.cache_folder() / f"{name}-{world.version()}.safetensors"
-    for file in (shipped, path):
-        if file is None or (file == shipped and _made_for(file) != world.version()):
-            continue
-        try:
+    for file in (shipped, path) if shipped and _made_for(shipped) == world.version() else (path,):
+        with contextlib.suppress(OSError, SafetensorError, RuntimeError):
             blank.load_state_dict(load_file(file))
             return blank.eval()
-        except (OSError, SafetensorError, RuntimeError):
-            continue
     judge = train()
     path.parent.mkdir(parents=True, exist_ok=True)
     with atomic_path(path) as temporary:
