@@ -28,6 +28,8 @@ VIEW_CAPTION = 0.9
 """Share of the others that name the view: view words are what is learned last."""
 VIEW_SHARES = {"front view": 0.3, "side view": 0.34, "back view": 0.24, "overhead view": 0.12}
 """How often each view word is named. Rare views are named more often than they are seen; within a word, views keep their natural shares."""
+REPHRASED = 0.1
+"""Share of captions in other words than `Description.text`, which is what prompts are turned into (`guidance.pipeline_components`)."""
 PLAIN = 0.5
 """Share of objects without a material; the materials share the rest."""
 NAMED_COLOUR = 0.92
@@ -148,6 +150,8 @@ class WorldDataset:
         unnamed = 1 - VIEW_CAPTION * (1 - EMPTY_CAPTION)
         if description.view is None and self.rng.random() < EMPTY_CAPTION / unnamed:
             return ""
+        if self.rng.random() >= REPHRASED:
+            return description.text
         phrasings = vocabulary.captions(description)
         return phrasings[self.rng.integers(len(phrasings))]
 

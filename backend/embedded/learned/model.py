@@ -30,7 +30,7 @@ PIXEL_UNSHUFFLE = 4
 MAX_TOKENS = 16
 """Tokens of a prompt, start and end included; the longest caption has 14."""
 TEXT_WIDTH, TEXT_LAYERS = 128, 2
-CHANNELS = (128, 192)
+CHANNELS = (96, 128)
 TRAIN_TIMESTEPS = 1000
 START, END = "<|startoftext|>", "<|endoftext|>"
 

@@ -1,8 +1,8 @@
 """Which noise levels the learned prior trains on, and how much an error counts at each.
 
-Distillation asks for the levels below its start (`RECOMMENDED["t_start"]`), drawing pictures for all of them: most draws
-are of the former. An error counts relative to the usual error of its level (the uncertainty weighting of Karras et al.
-2024, EDM2, with running means in the place of a network): no level drowns the others.
+Distillation asks for the levels between its start and its end (`RECOMMENDED["t_start"]` and `t_end`), drawing pictures
+for all of them: most draws are of the former. An error counts relative to the usual error of its level (the uncertainty
+weighting of Karras et al. 2024, EDM2, with running means in the place of a network): no level drowns the others.
 """
 
 from __future__ import annotations
@@ -11,9 +11,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-USEFUL = 0.82
-"""t / T up to which most draws lie, a little above where distillation starts."""
-EVERYWHERE = 0.07
+USEFUL = (0.35, 0.82)
+"""t / T between which most draws lie, a little beyond where distillation ends and starts."""
+EVERYWHERE = 0.35
 """Share of draws from all levels."""
 BIN = 20
 """Timesteps that share a running mean."""
@@ -31,8 +31,9 @@ class NoiseLevels:
 
     def draw(self, rng: np.random.Generator, count: int) -> Tensor:
         """[count] int64 timesteps."""
-        end = np.where(rng.random(count) < EVERYWHERE, 1.0, USEFUL) * self.timesteps
-        return torch.from_numpy((rng.random(count) * end).astype(np.int64))
+        everywhere = rng.random(count) < EVERYWHERE
+        first, last = (np.where(everywhere, end, useful) for end, useful in zip((0.0, 1.0), USEFUL, strict=True))
+        return torch.from_numpy(((first + rng.random(count) * (last - first)) * self.timesteps).astype(np.int64))
 
     def usual_at(self, t: Tensor) -> Tensor:
         """[B] the usual errors at timesteps t [B], on its device."""

@@ -7,7 +7,7 @@ are learned as fast as common ones (docs/priors.md has what it gained over Adam)
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import astuple, dataclass
 
 import torch
 from torch import Tensor
@@ -19,20 +19,33 @@ MUON_DECAY = 1e-2
 MUON_MOMENTUM = 0.95
 SMALLEST_SIDE = 64
 """Smaller matrices have few directions to balance."""
-_ENDS = ("conv_in", "conv_out")
+_ENDS = ("unet/conv_in.weight", "unet/conv_out.weight")
 """The first and the last layer: their rows are pixels and colours, which Muon is not meant for."""
 
 
 @dataclass(frozen=True)
 class Rates:
-    """Learning rates at their highest."""
+    """Learning rates at their highest.
+
+    Attributes:
+        muon: of the denoiser's hidden matrices.
+        ends: of its first and its last layer. Pixels pass through them, and nothing behind them is learned faster than they are.
+        adam: of its biases and norms, and of matrices too small for Muon.
+        text: of the text encoder, whose few words occur in every batch.
+    """
 
     muon: float = 0.02
-    adam: float = 8e-4
+    ends: float = 0.02
+    adam: float = 0.003
+    text: float = 0.001
 
     def scaled_to(self, muon: float) -> Rates:
-        """The same proportion with another rate of Muon's."""
-        return Rates(muon, self.adam * muon / self.muon)
+        """The same proportions with another rate of Muon's."""
+        return Rates(*(rate * muon / self.muon for rate in astuple(self)))
+
+    def of(self, name: str) -> float:
+        """Adam's rate for a weight."""
+        return self.text if name.startswith("text_encoder/") else self.ends if name in _ENDS else self.adam
 
 
 def _step(optimizer: Optimizer) -> None:
@@ -60,7 +73,11 @@ class Optimizers:
         self._matrices = {name: _as_matrix(value) for name, value in parameters.items() if _for_muon(name, value)}
         self._names = {matrix: name for name, matrix in self._matrices.items()}
         self._others = {name: value for name, value in parameters.items() if name not in self._matrices}
-        self._adam = torch.optim.AdamW(self._others.values(), lr=rates.adam, betas=ADAM_BETAS, weight_decay=ADAM_DECAY, fused=True)
+        by_rate: dict[float, list[Tensor]] = {}
+        for name, value in self._others.items():
+            by_rate.setdefault(rates.of(name), []).append(value)
+        groups_of_adam = [{"params": values, "lr": rate} for rate, values in by_rate.items()]
+        self._adam = torch.optim.AdamW(groups_of_adam, betas=ADAM_BETAS, weight_decay=ADAM_DECAY, fused=True)
         costs = {name: float(min(matrix.shape) ** 2 * max(matrix.shape)) for name, matrix in self._matrices.items()}
         self._muons = [
             torch.optim.Muon(
@@ -83,9 +100,9 @@ class Optimizers:
         for name, matrix in self._matrices.items():
             gradient = self._parameters[name].grad
             matrix.grad = None if gradient is None else gradient.flatten(1)
-        for optimizer, rate in ((self._adam, self.rates.adam), *((muon, self.rates.muon) for muon in self._muons)):
+        for optimizer in (self._adam, *self._muons):
             for group in optimizer.param_groups:
-                group["lr"] = rate * factor
+                group["lr"] = factor * group.setdefault("highest", group["lr"])
         each(_step, [*self._muons, self._adam])
         for value in self._parameters.values():
             value.grad = None
@@ -125,7 +142,7 @@ def shared_out(costs: Mapping[str, float], count: int) -> list[list[str]]:
 
 
 def _for_muon(name: str, value: Tensor) -> bool:
-    if not name.startswith("unet/") or value.ndim < 2 or any(part in name for part in _ENDS):
+    if not name.startswith("unet/") or value.ndim < 2 or name in _ENDS:
         return False
     return min(value.shape[0], value[0].numel()) >= SMALLEST_SIDE
 

@@ -51,7 +51,7 @@ from .replicas import Replica, Replicas, named
 from .sampling import ddim, save_sheet
 
 CHECKPOINT_FORMAT = 2
-WARMUP_STEPS = 200
+WARMUP_STEPS = 20
 EMA = 0.998
 REFERENCE_FROM = 0.55
 """t / T above which targets are averaged; below it, abar > 0.05 and one view explains z_t alone."""

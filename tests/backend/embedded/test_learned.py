@@ -144,6 +144,8 @@ def test_caption_shares_and_held_out_pairs() -> None:
     named = [bool(description.view) for description, caption in zip(descriptions, captions, strict=True) if caption]
     assert np.mean([caption == "" for caption in captions]) == pytest.approx(dataset.EMPTY_CAPTION, abs=0.02)
     assert np.mean(named) == pytest.approx(dataset.VIEW_CAPTION, abs=0.02)
+    other = [caption != description.text for description, caption in zip(descriptions, captions, strict=True) if caption]
+    assert 0.6 * dataset.REPHRASED < np.mean(other) <= dataset.REPHRASED + 0.02  # the prompt's own words are one of the phrasings
     assert not {(description.object, description.base_colour) for description in descriptions} & HELD_OUT
     assert {description.material for description in descriptions} == {None, *vocabulary.MATERIALS}
     everything = small_dataset(held_out=frozenset())

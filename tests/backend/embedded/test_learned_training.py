@@ -34,14 +34,27 @@ def test_a_hidden_matrix_moves_by_the_rate_in_every_direction_and_the_others_by_
     weights = named_weights()
     before = {name: value.detach().clone() for name, value in weights.items()}
     with_gradients(weights, 1)
-    Optimizers(weights, Rates(muon=0.02, adam=1e-3)).step(0.5)
+    Optimizers(weights, Rates(muon=0.02, ends=4e-3, adam=1e-3, text=2e-3)).step(0.5)
     moved = {name: value.detach() - before[name] for name, value in weights.items()}
     singular = torch.linalg.svdvals(moved["unet/mid.conv.weight"].flatten(1))
     assert singular.min() > 0.01 * 0.6  # Newton-Schulz in five steps ends between 0.7 and 1.2
     assert singular.max() < 0.01 * 1.3
-    for name in ("unet/conv_in.weight", "unet/mid.conv.bias", "unet/small.weight", "text_encoder/fc1.weight"):
-        assert moved[name].abs().median().item() == pytest.approx(0.5e-3, rel=0.01)  # Adam's first step is its rate, whatever the gradient
+    rates = {"unet/conv_in.weight": 4e-3, "unet/mid.conv.bias": 1e-3, "unet/small.weight": 1e-3, "text_encoder/fc1.weight": 2e-3}
+    for name, rate in rates.items():
+        assert moved[name].abs().median().item() == pytest.approx(rate / 2, rel=0.01)  # Adam's first step is its rate
     assert all(value.grad is None for value in weights.values())
+
+
+def test_the_rate_of_each_step_is_a_share_of_the_highest() -> None:
+    weights = named_weights()
+    both = Optimizers(weights, Rates(ends=4e-3))
+    moves = []
+    for factor in (0.1, 1.0, 0.5):
+        before = weights["unet/conv_in.weight"].detach().clone()
+        with_gradients(weights, 1)
+        both.step(factor)
+        moves.append((weights["unet/conv_in.weight"].detach() - before).abs().median().item())
+    assert moves == [pytest.approx(4e-3 * factor, rel=0.02) for factor in (0.1, 1.0, 0.5)]  # the same gradient each time
 
 
 def test_a_step_is_against_the_gradient() -> None:
@@ -83,17 +96,19 @@ def test_what_is_kept_of_each_weight() -> None:
 
 
 def test_rates_keep_their_proportion() -> None:
-    assert Rates(0.02, 8e-4).scaled_to(0.01) == Rates(0.01, pytest.approx(4e-4))
+    assert Rates(0.02, 0.01, 4e-3, 2e-3).scaled_to(0.01) == Rates(0.01, 5e-3, 2e-3, 1e-3)
 
 
 def test_most_levels_are_those_that_distillation_uses() -> None:
     t = NoiseLevels(1000).draw(np.random.default_rng(0), 20_000).numpy()
     assert t.min() == 0
     assert t.max() == 999
-    above = noise_levels.EVERYWHERE * (1 - noise_levels.USEFUL)
-    assert np.mean(t >= 1000 * noise_levels.USEFUL) == pytest.approx(above, abs=0.003)
-    low, high = np.mean(t < 410), np.mean((t >= 410) & (t < 820))
-    assert low == pytest.approx(high, abs=0.02)  # uniform below
+    first, last = noise_levels.USEFUL
+    useful = (1 - noise_levels.EVERYWHERE) + noise_levels.EVERYWHERE * (last - first)
+    assert np.mean((t >= 1000 * first) & (t < 1000 * last)) == pytest.approx(useful, abs=0.01)
+    assert np.mean(t < 1000 * first) == pytest.approx(noise_levels.EVERYWHERE * first, abs=0.01)
+    middle = 500 * (first + last)
+    assert np.mean((t >= 1000 * first) & (t < middle)) == pytest.approx(useful / 2, abs=0.015)  # uniform between
 
 
 def test_every_level_counts_the_same_however_large_its_errors() -> None:
