@@ -29,7 +29,7 @@ class Rates:
 
     Attributes:
         muon: of the denoiser's hidden matrices.
-        ends: of its first and its last layer. Pixels pass through them, and nothing behind them is learned faster than they are.
+        ends: of its first and its last layer. All pixels pass through them; a rate like Muon's gains most there (docs/priors.md).
         adam: of its biases and norms, and of matrices too small for Muon.
         text: of the text encoder, whose few words occur in every batch.
     """
