@@ -1,8 +1,9 @@
 """The learned prior: a small text-to-image diffusion model of the built-in world, trained, measured and stored by this package.
 
 model.py     tokenizer, text encoder, denoiser; the pipeline folder
-dataset.py   renders and captions, composed on the fly
-train.py     the training run, resumable
+dataset.py   pictures and captions, composed on the fly
+block_basis.py, pools.py    the coordinates it is trained in, and many views of a description in them
+train.py, trainer.py        the training run, resumable; with noise_levels, optimizers, replicas, dense_convolution
 sampling.py  DDIM over any `DiffusionPrior`; contact sheets
-classifier.py, evaluate.py   does a sample show what was asked for?
+classifier.py, evaluate.py  does a sample show what was asked for?
 """

@@ -1,4 +1,4 @@
-"""Training examples: views of the built-in world's objects, coloured, patterned and put on backgrounds on the fly, with captions.
+"""Training pictures: views of the built-in world's objects, coloured, patterned and put on backgrounds on the fly, with captions.
 
 The views are rendered once, as linear channels (`world.view_bank`: 55 MB for 1,500 views of an object); a picture is
 composed from them when it is drawn, so that every colour, material and background is new each time. As in the exact
@@ -111,27 +111,22 @@ class WorldDataset:
 
     def draw(self, count: int) -> Examples:
         """`count` independent examples."""
-        descriptions = [self._describe() for _ in range(count)]
-        rows = [int(self._draw_views(description, 1)[0]) for description in descriptions]
-        captions = [self._caption(description) for description in descriptions]
+        descriptions = [self.describe() for _ in range(count)]
+        rows = [int(self.draw_views(description, 1)[0]) for description in descriptions]
+        captions = [self.caption(description) for description in descriptions]
         weights = torch.from_numpy(np.stack([description_weights(description) for description in descriptions]))
-        backgrounds = self._backgrounds(count)
+        backgrounds = self.backgrounds(count)
         channels = torch.stack([self._views[d.object].channels[row] for d, row in zip(descriptions, rows, strict=True)])
         images = _compose(channels, weights.to(self.device), backgrounds.to(self.device))
         words = [self._words[d.object][row] for d, row in zip(descriptions, rows, strict=True)]
         return Examples(images, captions, descriptions, words, weights, backgrounds)
 
-    def references(self, examples: Examples, row: int, count: int) -> Tensor:
-        """[count, 3, H, W] in -1..1: more views, drawn as the example's was, in its colours and before its background."""
-        description = examples.descriptions[row]
-        used = sorted({_ALPHA, *examples.weights[row].any(dim=1).nonzero().flatten().tolist()})
-        views = torch.from_numpy(self._draw_views(description, count))
-        channels = self._views[description.object].channels[views[:, None], torch.tensor(used)]
-        weights = examples.weights[row, used].to(self.device).expand(count, -1, -1)
-        background = examples.backgrounds[row].to(self.device).expand(count, -1)
-        return _compose(channels, weights, background, alpha=used.index(_ALPHA))
+    def channels(self, name: str) -> Tensor:
+        """[V, C, H, W] uint8: the bank of an object's views."""
+        return self._views[name].channels
 
-    def _describe(self) -> Description:
+    def describe(self) -> Description:
+        """What an example shall show; `view` is set where its caption is to name it."""
         rng = self.rng
         name = self.objects[rng.integers(len(self.objects))]
         material = None if rng.random() < PLAIN else vocabulary.MATERIALS[rng.integers(len(vocabulary.MATERIALS))]
@@ -145,7 +140,7 @@ class WorldDataset:
             view = str(rng.choice(list(VIEW_SHARES), p=list(VIEW_SHARES.values())))
         return Description(name, colour, material, view)
 
-    def _caption(self, description: Description) -> str:
+    def caption(self, description: Description) -> str:
         """A phrasing of the description; those that name no view are empty as often as makes `EMPTY_CAPTION` of all."""
         unnamed = 1 - VIEW_CAPTION * (1 - EMPTY_CAPTION)
         if description.view is None and self.rng.random() < EMPTY_CAPTION / unnamed:
@@ -155,36 +150,43 @@ class WorldDataset:
         phrasings = vocabulary.captions(description)
         return phrasings[self.rng.integers(len(phrasings))]
 
-    def _draw_views(self, description: Description, count: int) -> np.ndarray:
+    def draw_views(self, description: Description, count: int) -> np.ndarray:
         """[count] rows of the object's bank by the law of the description's view word."""
         cumulative = self._views[description.object].cumulative[description.view]
         return np.minimum(np.searchsorted(cumulative, self.rng.random(count), side="right"), len(cumulative) - 1)
 
-    def _backgrounds(self, count: int) -> Tensor:
+    def backgrounds(self, count: int) -> Tensor:
         """[count, 3] float32: one of the world's backdrops for each, with a tint."""
         level, deviation = np.array(world.BACKDROPS)[self.rng.integers(len(world.BACKDROPS), size=count)].T
         grey, tint = self.rng.normal(level, deviation)[:, None], self.rng.normal(0, world.BACKDROP_TINT, (count, 3))
         return torch.from_numpy((grey + tint).clip(0, 1).astype(np.float32))
 
 
-def _compose(channels: Tensor, weights: Tensor, backgrounds: Tensor, alpha: int = _ALPHA) -> Tensor:
+def _compose(channels: Tensor, weights: Tensor, backgrounds: Tensor) -> Tensor:
     """`appearance.compose` as one batched product, to -1..1: channels [B, C, H, W] uint8, weights [B, C, 3], backgrounds [B, 3]."""
     batch, _, height, width = channels.shape
-    table = weights.transpose(1, 2).clone()
-    table[:, :, alpha] -= backgrounds
+    table = channel_table(weights, backgrounds).transpose(1, 2)
     constant = (backgrounds * 2 - 1)[:, :, None]
     return torch.baddbmm(constant, table, channels.flatten(2).float(), alpha=2 * CHANNEL_SCALE).view(batch, 3, height, width)
 
 
-def stable_target(z_t: Tensor, alpha_bar: Tensor, references: Tensor) -> Tensor:
-    """The posterior mean of x0 over a reference set that contains the image z_t was made from (Xu et al. 2023, "Stable Target Field").
+def channel_table(weights: Tensor, backgrounds: Tensor) -> Tensor:
+    """[B, C, 3]: what each channel adds to a picture that is all background; of weights [B, C, 3] and backgrounds [B, 3]."""
+    table = weights.clone()
+    table[:, _ALPHA] -= backgrounds
+    return table
 
-    Over draws of the set its mean given z_t is E[x0 | z_t], as for a single drawn image, with a variance up to K times
+
+def stable_target(noisy: Tensor, alpha_bar: Tensor, references: Tensor) -> Tensor:
+    """[D, S, N] posterior means of x0 over sets that contain what z_t was made from (Xu et al. 2023, "Stable Target Field").
+
+    Over draws of a set its mean given z_t is E[x0 | z_t], as for a single drawn image, with a variance up to R times
     smaller where the noise leaves many views possible.
 
     Args:
-        z_t: [3, H, W] noisy image; alpha_bar: scalar; references: [K, 3, H, W].
+        noisy: [D, S, N] z_t, in any orthonormal coordinates; alpha_bar: [D, S]; references: [D, R, N].
     """
-    flat = references.flatten(1)
-    evidence = (alpha_bar.sqrt() * (flat @ z_t.flatten()) - 0.5 * alpha_bar * flat.square().sum(1)) / (1 - alpha_bar)
-    return (evidence.softmax(0) @ flat).view_as(z_t)
+    alpha_bar = alpha_bar[..., None]
+    likeness = noisy @ references.transpose(1, 2)
+    evidence = (alpha_bar.sqrt() * likeness - 0.5 * alpha_bar * references.square().sum(2)[:, None]) / (1 - alpha_bar)
+    return evidence.softmax(2) @ references

@@ -2,9 +2,13 @@
 
 A pixel-space diffusion model of 64 x 64 images that is an ordinary diffusers pipeline (Stable Diffusion without a VAE):
 a CLIP text encoder of two layers over a vocabulary of the built-in world's words, and a `UNet2DConditionModel` on
-images whose 4 x 4 pixel blocks are stacked into channels (48 x 16 x 16, as in Hoogeboom et al. 2023, "simple diffusion",
-section 3.3), with attention at 8 x 8 only. It predicts the image itself (x0; "sample" in diffusers): under the noise of
-high t, where words decide, that is the quantity that must be right, and it learned several times faster than v.
+images whose blocks of 32 x 32 pixels are stacked into channels (3072 x 2 x 2). On four pixels every convolution sees the
+whole picture and knows where in it it is. Under the noise of high t, where no neighbourhood tells anything and the object's
+pose has to be found in all pixels at once, that learns several times faster than blocks of 4 x 4 with attention (docs/priors.md).
+It predicts the image itself (x0; "sample" in diffusers): that is the quantity that must be right where words decide, and it
+learned several times faster than v.
+
+The denoiser is trained on coefficients of a `BlockBasis` and becomes one of pixels when it is saved.
 """
 
 from __future__ import annotations
@@ -16,6 +20,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor
@@ -24,13 +29,21 @@ from ...errors import PriorError
 from ...files import atomic_path, remove_quietly
 from ...guidance.pipeline_files import BUILTIN_PROMPTS, EXTRA_FILE, EXTRA_FORMAT, INDEX_FILE
 from .. import vocabulary, world
+from .block_basis import BlockBasis
 
 RESOLUTION = 64
-PIXEL_UNSHUFFLE = 4
+PIXELS = 3 * RESOLUTION**2
+PIXEL_UNSHUFFLE = 32
+GRID = RESOLUTION // PIXEL_UNSHUFFLE
+COMPONENTS = 256
+"""Of a block's basis: the first and the last layer of the denoiser know the pictures in this many directions."""
+INPUT_TIMESTEP = 650
+"""Where the noisy coefficients, as the denoiser's first layer sees them, have a mean square of one."""
 MAX_TOKENS = 16
 """Tokens of a prompt, start and end included; the longest caption has 14."""
 TEXT_WIDTH, TEXT_LAYERS = 128, 2
-CHANNELS = (96, 128)
+CHANNELS = 256
+LAYERS = 1
 TRAIN_TIMESTEPS = 1000
 START, END = "<|startoftext|>", "<|endoftext|>"
 
@@ -92,8 +105,12 @@ def build_tokenizer() -> Any:
     return CLIPTokenizer(vocab=ids, merges=pairs, model_max_length=MAX_TOKENS, bos_token=START, eos_token=END, unk_token=END, pad_token=END)
 
 
-def build_models(vocabulary_size: int) -> tuple[Any, Any]:
-    """(text encoder, denoiser), freshly initialised from torch's global generator."""
+def build_models(vocabulary_size: int, channels: int | None = None) -> tuple[Any, Any]:
+    """(text encoder, denoiser), freshly initialised from torch's global generator.
+
+    Args:
+        channels: of the denoiser's input and output; None: a block's coefficients.
+    """
     from diffusers import UNet2DConditionModel
     from transformers import CLIPTextConfig, CLIPTextModel
 
@@ -110,23 +127,42 @@ def build_models(vocabulary_size: int) -> tuple[Any, Any]:
             pad_token_id=vocabulary_size - 1,
         )
     )
-    channels = 3 * PIXEL_UNSHUFFLE**2
+    channels = channels or COMPONENTS
     unet = UNet2DConditionModel(
-        sample_size=RESOLUTION // PIXEL_UNSHUFFLE,
+        sample_size=GRID,
         in_channels=channels,
         out_channels=channels,
-        block_out_channels=CHANNELS,
-        layers_per_block=1,
-        down_block_types=("DownBlock2D", "CrossAttnDownBlock2D"),
-        up_block_types=("CrossAttnUpBlock2D", "UpBlock2D"),
+        conv_in_kernel=1,
+        conv_out_kernel=1,
+        block_out_channels=(CHANNELS,),
+        layers_per_block=LAYERS,
+        down_block_types=("DownBlock2D",),
+        mid_block_type=None,
+        up_block_types=("UpBlock2D",),
         cross_attention_dim=TEXT_WIDTH,
-        attention_head_dim=tuple(width // 64 for width in CHANNELS),  # diffusers reads this as the number of heads
-        addition_embed_type="text",  # the words also reach every layer, beside the timestep
+        addition_embed_type="text",  # the words reach every layer, beside the timestep
         addition_embed_type_num_heads=4,
+        norm_num_groups=1,
         resnet_time_scale_shift="scale_shift",
-        use_linear_projection=True,
     )
+    # What is left of the input's noise in the last layers would pass straight into the picture: what they add to it depends on t.
+    with torch.no_grad():
+        for name, parameter in unet.named_parameters():
+            if "conv_shortcut" in name:
+                parameter.zero_()
     return text_encoder, unet
+
+
+def pixel_denoiser(unet: Any, basis: BlockBasis) -> Any:
+    """The denoiser of pixels that does what `unet` does of a basis's coefficients."""
+    pixels = type(unet).from_config(unet.config, in_channels=3 * PIXEL_UNSHUFFLE**2, out_channels=3 * PIXEL_UNSHUFFLE**2)
+    pixels.load_state_dict(basis.fold(unet.state_dict(), input_alpha_bar()))
+    return pixels
+
+
+def input_alpha_bar() -> float:
+    """The noise level of `INPUT_TIMESTEP`."""
+    return float(build_scheduler().alphas_cumprod[INPUT_TIMESTEP])
 
 
 def build_scheduler() -> Any:
@@ -190,14 +226,19 @@ def save_pipeline(folder: Path, text_encoder: Any, unet: Any, tokenizer: Any, tr
     remove_quietly(retired)
 
 
-def warm_start(folder: Path, text_encoder: Any, unet: Any, tokenizer: Any) -> str:
+def warm_start(folder: Path, text_encoder: Any, unet: Any, tokenizer: Any, basis: BlockBasis) -> str:
     """Copies what fits from another pipeline folder: token embeddings by token, everything else by name and shape.
+
+    Args:
+        unet: of this basis's coefficients.
 
     Returns:
         One line that says how much was carried over.
     """
     try:
         source = {name: load_file(folder / name / file) for name, file in _WEIGHTS.items()}
+        if source["unet"]["conv_in.weight"].shape[1] == len(basis.components):
+            source["unet"] = basis.unfold({name: tensor.float() for name, tensor in source["unet"].items()}, input_alpha_bar())
         old_ids = json.loads((folder / "tokenizer" / "tokenizer.json").read_text(encoding="utf-8"))["model"]["vocab"]
     except (OSError, ValueError, KeyError, SafetensorError) as error:
         raise PriorError(f"'{folder}' is no pipeline folder to start from.", remedy="Give a folder that this command exported.") from error

@@ -11,13 +11,13 @@ import numpy as np
 import torch
 from torch import Tensor
 
-USEFUL = (0.35, 0.82)
+USEFUL = (0.3, 0.85)
 """t / T between which most draws lie, a little beyond where distillation ends and starts."""
-EVERYWHERE = 0.35
+EVERYWHERE = 0.2
 """Share of draws from all levels."""
 BIN = 20
 """Timesteps that share a running mean."""
-MOMENTUM = 0.03
+MOMENTUM = 0.01
 """How far a running mean moves towards one new error."""
 INITIAL_ERROR = 0.03
 

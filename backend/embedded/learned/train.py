@@ -23,7 +23,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda or cuda:N")
     parser.add_argument("--threads", type=int, default=0, metavar="N", help="processor cores to use (default: those that are free)")
-    parser.add_argument("--batch", type=int, default=32, metavar="N", help="images a step (default: %(default)s)")
+    parser.add_argument("--batch", type=int, default=384, metavar="N", help="images a step (default: %(default)s)")
     parser.add_argument(
         "--lr", type=float, default=0.02, metavar="X", help="learning rate of Muon; Adam's follows in proportion (default: %(default)s)"
     )
@@ -31,9 +31,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--references",
         type=int,
-        default=32,
+        default=96,
         metavar="N",
-        help="views an example's target is averaged over where noise hides the view; 1: none (default: %(default)s)",
+        help="views that an example's target is averaged over (default: %(default)s)",
     )
     parser.add_argument("--seed", type=int, default=0, help="seed of a run that begins (default: %(default)s)")
     parser.add_argument("--checkpoint-minutes", type=float, default=10, metavar="N", help="time between checkpoints (default: %(default)s)")

@@ -5,9 +5,9 @@
     run/samples-<images>.png            the same prompts and noise every time
     run/train.log
 
-The objective is the error of x0, each relative to the usual one at its noise level (`noise_levels.py`). Where noise
-leaves many views possible the target is the posterior mean over a set of views instead of the one drawn
-(`dataset.stable_target`).
+The objective is the error of x0, each relative to the usual one at its noise level (`noise_levels.py`). The target is
+the posterior mean over a pool of views in the place of the one drawn (`objective.py`). All of it happens in the
+coefficients of a basis that is fitted when the run begins (`block_basis.py`, `pools.py`).
 
 Forward and backward pass run on bfloat16 copies of the weights (`replicas.py`), which the optimisers (`optimizers.py`)
 move and average in single precision.
@@ -28,10 +28,10 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
@@ -40,24 +40,29 @@ from ...errors import EXIT_INTERRUPTED, ConfigError
 from ...files import atomic_path, atomic_write_text, remove_quietly
 from ...guidance.diffusers_prior import DiffusersPrior, choose_dtype
 from ...guidance.families.stable_diffusion import StableDiffusion
-from ...guidance.pipeline_components import Components
+from ...guidance.pipeline_components import Components, quiet_libraries
 from .. import vocabulary, world
 from . import model as parts
-from .dataset import Examples, WorldDataset, stable_target
+from .block_basis import BlockBasis
+from .dataset import WorldDataset
 from .loss_curve import draw_curve
 from .noise_levels import NoiseLevels
+from .objective import Objective
 from .optimizers import Optimizers, Rates
-from .replicas import Replica, Replicas, named
+from .pools import PoolBank
+from .replicas import Replicas, named
 from .sampling import ddim, save_sheet
 
-CHECKPOINT_FORMAT = 2
-WARMUP_STEPS = 20
+CHECKPOINT_FORMAT = 3
+WARMUP_STEPS = 50
 EMA = 0.998
-REFERENCE_FROM = 0.55
-"""t / T above which targets are averaged; below it, abar > 0.05 and one view explains z_t alone."""
+IMAGES_A_POOL = 16
+"""Views of a pool that are learned from in a step; all of them are references."""
+FIT_IMAGES = 4000
+"""Pictures that the basis is fitted to."""
 ANNEAL_TO = 0.02
 LOG_STEPS = 50
-SMALLEST_SHARE = 8
+SMALLEST_SHARE = 64
 """Images of a step that a core of its own is worth."""
 THREAD_STEPS = 10
 """Steps between two looks at how many cores are free."""
@@ -71,10 +76,10 @@ log = logging.getLogger(__name__)
 class Settings:
     """How a run trains; `threads` 0 means as many as the machine has cores free, followed as that changes."""
 
-    batch: int = 32
+    batch: int = 384
     rates: Rates = field(default_factory=Rates)
     views: int = 1500
-    references: int = 32
+    references: int = 96
     seed: int = 0
     threads: int = 0
 
@@ -116,8 +121,11 @@ class Trainer:
         torch.manual_seed(settings.seed)
         self.text_encoder, self.unet = parts.build_models(len(self.tokenizer))
         checkpoints = self._checkpoints()
+        state, tensors = _read(checkpoints[-1]) if checkpoints else ({}, {})
+        self.dataset = WorldDataset(settings.views, self.rng, progress=log.info, device=self.device)
+        self.basis = BlockBasis.from_state(tensors) if checkpoints else self._fit_basis()
         if init and not checkpoints:
-            log.info(parts.warm_start(init, self.text_encoder, self.unet, self.tokenizer))
+            log.info(parts.warm_start(init, self.text_encoder, self.unet, self.tokenizer, self.basis))
         self.text_encoder.to(self.device)
         self.unet.to(self.device)
         self.ema_text_encoder, self.ema_unet = (
@@ -128,14 +136,21 @@ class Trainer:
         self.cores = min(settings.threads or os.cpu_count() or 1, -(-settings.batch // SMALLEST_SHARE)) if self.device.type == "cpu" else 1
         self.optimizers = Optimizers(self.parameters, settings.rates, self.cores)
         self.levels = NoiseLevels(parts.TRAIN_TIMESTEPS)
+        bank = PoolBank(self.dataset, self.basis.to(self.device), progress=log.info)
+        self.objective = Objective(bank, self.basis, self.tokenizer, self.device)
         if checkpoints:
-            self._resume(checkpoints[-1])
-        self.replicas = Replicas(self.text_encoder, self.unet, self.arithmetic, self.cores)
-        self.alphas_cumprod = parts.build_scheduler().alphas_cumprod.to(self.device)
-        self.dataset = WorldDataset(settings.views, self.rng, progress=log.info, device=self.device)
+            self._resume(checkpoints[-1], state, tensors)
+        with quiet_libraries():  # which warn of every conversion
+            self.replicas = Replicas(self.text_encoder, self.unet, self.arithmetic, self.cores)
         if self.device.type == "cpu":
             torch.set_num_threads(1)  # after the rendering: numba sets the OpenMP runtime's threads, which torch shares
             self.replicas.active = min(self.cores, settings.threads or free_cores(0))
+
+    def _fit_basis(self) -> BlockBasis:
+        """To pictures of the run's own; drawn in small batches, and before anything else of the generator."""
+        log.info("fitting the basis to %d pictures", FIT_IMAGES)
+        pictures = torch.cat([self.dataset.draw(min(500, FIT_IMAGES)).images.cpu() for _ in range(-(-FIT_IMAGES // 500))])
+        return BlockBasis.fit(pictures, parts.PIXEL_UNSHUFFLE, parts.COMPONENTS)
 
     def run(self, budget: Budget, *, export: Path | None = None, checkpoint_minutes: float = 10, sheet_minutes: float = 30) -> int:
         """Trains to the end of the budget. Returns the process's exit code."""
@@ -167,31 +182,17 @@ class Trainer:
             annealed: share of the final annealing that is over.
 
         Returns:
-            (loss, t / T [B], unweighted mean square error [B]).
+            (loss, t / T [B], mean square error of x0 in -1..1 [B], what the basis leaves out not counted).
         """
-        count = self.settings.batch
-        examples = self.dataset.draw(count)
-        t = self.levels.draw(self.rng, count).to(self.device)
-        alpha_bar = self.alphas_cumprod[t].view(-1, 1, 1, 1)
-        noise = torch.randn(examples.images.shape, generator=self.generator).to(self.device)
-        noisy = alpha_bar.sqrt() * examples.images + (1 - alpha_bar).sqrt() * noise
-        target = self._target(examples, noisy, t)
-        tokens = self.tokenizer(
-            examples.captions, padding="max_length", max_length=parts.MAX_TOKENS, truncation=True, return_tensors="pt"
-        ).input_ids
-        tokens = tokens.to(self.device)
-        stacked, wanted = (F.pixel_unshuffle(images, parts.PIXEL_UNSHUFFLE) for images in (noisy, target))
-        usual = self.levels.usual_at(t)
-
-        def losses(replica: Replica, rows: slice) -> Tensor:
-            error = (replica.predict(stacked[rows], t[rows], tokens[rows]) - wanted[rows]).square().flatten(1).mean(1)
-            return error / usual[rows]
-
-        loss = self.replicas.backward(losses, count)
+        pools = max(1, self.settings.batch // IMAGES_A_POOL)
+        t = self.levels.draw(self.rng, pools * IMAGES_A_POOL).view(pools, IMAGES_A_POOL)
+        batch = self.objective.draw(t, self.settings.references, self.generator)
+        usual = self.levels.usual_at(t).to(self.device)
+        loss = self.replicas.backward(lambda replica, rows: self.objective.errors(batch, replica, rows) / usual[rows], pools)
         errors = loss * usual
-        self.levels.record(t, errors)
+        self.levels.record(t.flatten(), errors.flatten())
         self.step += 1
-        self.images += count
+        self.images += errors.numel()
         fallen = ANNEAL_TO + (1 - ANNEAL_TO) * 0.5 * (1 + math.cos(math.pi * min(annealed, 1.0)))
         self.optimizers.step(fallen * min(1.0, self.step / WARMUP_STEPS), self.replicas.map)
         self.replicas.refresh()
@@ -199,18 +200,7 @@ class Trainer:
             torch._foreach_lerp_(
                 list(self.averages.values()), list(self.parameters.values()), 1 - min(EMA, (1 + self.step) / (10 + self.step))
             )
-        return loss.mean().item(), (t / parts.TRAIN_TIMESTEPS).cpu(), errors.cpu()
-
-    @torch.no_grad()
-    def _target(self, examples: Examples, noisy: Tensor, t: Tensor) -> Tensor:
-        """What the prediction is compared with: the images, or their posterior means where t is high."""
-        if self.settings.references <= 1:
-            return examples.images
-        target = examples.images.clone()
-        for row in (t >= REFERENCE_FROM * parts.TRAIN_TIMESTEPS).nonzero().flatten().tolist():
-            others = self.dataset.references(examples, row, self.settings.references - 1)
-            target[row] = stable_target(noisy[row], self.alphas_cumprod[t[row]], torch.cat([examples.images[row : row + 1], others]))
-        return target
+        return loss.mean().item(), t.flatten() / parts.TRAIN_TIMESTEPS, errors.flatten().cpu()
 
     def save(self, export: Path | None = None) -> None:
         """Writes a checkpoint and, if asked, the pipeline folder of the averaged weights."""
@@ -218,6 +208,7 @@ class Trainer:
         tensors |= {f"average/{name}": value for name, value in self.averages.items()}
         tensors |= self.optimizers.state_dict()
         tensors |= {"generator": self.generator.get_state(), "usual_errors": self.levels.usual}
+        tensors |= self.basis.state_dict()
         state = {
             "format": CHECKPOINT_FORMAT,
             "step": self.step,
@@ -238,18 +229,22 @@ class Trainer:
         draw_curve(self.folder / "loss.csv", self.folder / "loss.png")
         if export:
             training = {"images": self.images, "steps": self.step, "hours": round(self.seconds / 3600, 2), "world": world.version()}
-            parts.save_pipeline(export, self.ema_text_encoder, self.ema_unet, self.tokenizer, training)
+            parts.save_pipeline(export, self.ema_text_encoder, self.pixel_unet(), self.tokenizer, training)
         log.info("checkpoint at step %d, %d images", self.step, self.images)
+
+    def pixel_unet(self) -> Any:
+        """The averaged denoiser, as a pipeline has it."""
+        return parts.pixel_denoiser(copy.deepcopy(self.ema_unet).cpu(), self.basis)
 
     def prior(self) -> DiffusersPrior:
         """The averaged weights, as they are now."""
-        unet = copy.deepcopy(self.ema_unet).to(self.arithmetic)
+        unet = self.pixel_unet().to(self.device, self.arithmetic)
         components = Components(
             family=StableDiffusion(latent=False),
             denoiser=unet,
             vae=None,
             texts=(lambda: (self.tokenizer, self.ema_text_encoder),),
-            alphas_cumprod=self.alphas_cumprod,
+            alphas_cumprod=parts.build_scheduler().alphas_cumprod,
             prediction_type="sample",
             fingerprint="",
             pixel_unshuffle=parts.PIXEL_UNSHUFFLE,
@@ -271,16 +266,8 @@ class Trainer:
     def _checkpoints(self) -> list[Path]:
         return sorted(self.folder.glob("checkpoint-*.safetensors"))
 
-    def _resume(self, path: Path) -> None:
+    def _resume(self, path: Path, state: dict[str, Any], tensors: dict[str, Tensor]) -> None:
         """Takes up a checkpoint; rows of the token embedding follow their token if the world's words have changed since."""
-        try:
-            with safe_open(path, "pt") as file:
-                state = json.loads(file.metadata()["state"])
-                tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a mapping)
-        except (SafetensorError, OSError, TypeError, KeyError, ValueError) as error:
-            raise ConfigError(f"The checkpoint '{path}' cannot be read.", remedy="Remove it; the one before it will be used.") from error
-        if state["format"] > CHECKPOINT_FORMAT:
-            raise ConfigError(f"The checkpoint '{path}' is from a newer version.", remedy="Update CoGrad3D, or use another --run folder.")
         ids = self.tokenizer.get_vocab()
         if state["vocabulary"] != ids:
             initial = self.parameters[f"text_encoder/{parts.EMBEDDING}"].detach().cpu()
@@ -300,11 +287,25 @@ class Trainer:
         except (KeyError, RuntimeError) as error:
             raise ConfigError(f"The checkpoint '{path}' is of another model.", remedy="Use another --run folder.") from error
         self.optimizers.load_state_dict(tensors, state["step"])
-        self.levels.usual = tensors.get("usual_errors", self.levels.usual)  # older runs had none
+        self.levels.usual = tensors["usual_errors"]
         self.step, self.images, self.seconds = state["step"], state["images"], state["seconds"]
         self.rng.bit_generator.state = state["rng"]
         self.generator.set_state(tensors["generator"])
         _truncate_csv(self.folder / "loss.csv", self.step)
+
+
+def _read(path: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
+    """(state, tensors) of a checkpoint. Raises `ConfigError`."""
+    try:
+        with safe_open(path, "pt") as file:
+            state = json.loads(file.metadata()["state"])
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a mapping)
+    except (SafetensorError, OSError, TypeError, KeyError, ValueError) as error:
+        raise ConfigError(f"The checkpoint '{path}' cannot be read.", remedy="Remove it; the one before it will be used.") from error
+    if state["format"] != CHECKPOINT_FORMAT:
+        age, remedy = ("a newer", "Update CoGrad3D, or use") if state["format"] > CHECKPOINT_FORMAT else ("an older", "Use")
+        raise ConfigError(f"The checkpoint '{path}' is from {age} version.", remedy=f"{remedy} another --run folder.")
+    return state, tensors
 
 
 class _Meter:

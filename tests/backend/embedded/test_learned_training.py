@@ -1,14 +1,21 @@
-"""How the learned prior's weights move: which optimiser takes which, and how much each noise level counts."""
+"""How the learned prior's weights move: which optimiser takes which, how much each noise level counts, what a step compares."""
 
 from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
 
 from backend.embedded.learned import model, noise_levels
+from backend.embedded.learned.block_basis import BlockBasis
+from backend.embedded.learned.dataset import WorldDataset
 from backend.embedded.learned.noise_levels import NoiseLevels
+from backend.embedded.learned.objective import Objective
 from backend.embedded.learned.optimizers import Optimizers, Rates
+from backend.embedded.learned.pools import PoolBank
 from backend.embedded.learned.replicas import Replica, Replicas, named
 
 
@@ -19,6 +26,7 @@ def named_weights() -> dict[str, torch.nn.Parameter]:
         "unet/mid.conv.weight": (64, 72, 3, 3),
         "unet/mid.conv.bias": (64,),
         "unet/small.weight": (32, 256),
+        "unet/time_embedding.linear_1.weight": (128, 64),
         "text_encoder/fc1.weight": (128, 128),
     }
     return {name: torch.nn.Parameter(0.02 * torch.randn(shape, generator=generator)) for name, shape in shapes.items()}
@@ -39,7 +47,13 @@ def test_a_hidden_matrix_moves_by_the_rate_in_every_direction_and_the_others_by_
     singular = torch.linalg.svdvals(moved["unet/mid.conv.weight"].flatten(1))
     assert singular.min() > 0.01 * 0.6  # Newton-Schulz in five steps ends between 0.7 and 1.2
     assert singular.max() < 0.01 * 1.3
-    rates = {"unet/conv_in.weight": 4e-3, "unet/mid.conv.bias": 1e-3, "unet/small.weight": 1e-3, "text_encoder/fc1.weight": 2e-3}
+    rates = {
+        "unet/conv_in.weight": 4e-3,
+        "unet/mid.conv.bias": 1e-3,
+        "unet/small.weight": 1e-3,
+        "unet/time_embedding.linear_1.weight": 1e-3,
+        "text_encoder/fc1.weight": 2e-3,
+    }
     for name, rate in rates.items():
         assert moved[name].abs().median().item() == pytest.approx(rate / 2, rel=0.01)  # Adam's first step is its rate
     assert all(value.grad is None for value in weights.values())
@@ -114,12 +128,12 @@ def test_most_levels_are_those_that_distillation_uses() -> None:
 def test_every_level_counts_the_same_however_large_its_errors() -> None:
     levels, generator = NoiseLevels(1000), torch.Generator().manual_seed(0)
     shares = []
-    for _ in range(400):
+    for _ in range(1500):
         t = torch.tensor([100, 700])
         errors = torch.tensor([0.002, 0.2]) * torch.rand(2, generator=generator) * 2
         shares.append(errors / levels.usual_at(t))
         levels.record(t, errors)
-    late = torch.stack(shares[200:]).mean(0)
+    late = torch.stack(shares[750:]).mean(0)
     torch.testing.assert_close(late, torch.ones(2), atol=0.12, rtol=0)
     assert levels.usual[50 // noise_levels.BIN] == noise_levels.INITIAL_ERROR  # levels that never came
 
@@ -131,15 +145,48 @@ def test_two_copies_give_the_gradient_of_one() -> None:
         text_encoder, unet = model.build_models(64)
         copies = Replicas(text_encoder, unet, torch.float32, count)
         generator = torch.Generator().manual_seed(1)
-        stacked, t = torch.randn(3, 48, 16, 16, generator=generator), torch.tensor([10, 400, 900])
+        noisy = torch.randn(3, 2, model.COMPONENTS, 2, 2, generator=generator)
+        t = torch.tensor([[10, 400], [900, 200], [700, 500]])
         tokens = torch.randint(64, (3, model.MAX_TOKENS), generator=generator)
 
-        def losses(replica: Replica, rows: slice, inputs: tuple[torch.Tensor, ...] = (stacked, t, tokens)) -> torch.Tensor:
-            return replica.predict(*(each[rows] for each in inputs)).square().flatten(1).mean(1)
+        def losses(replica: Replica, rows: slice, inputs: tuple[torch.Tensor, ...] = (noisy, t, tokens)) -> torch.Tensor:
+            return replica.predict(*(each[rows] for each in inputs)).square().flatten(2).mean(2)
 
         lost = copies.backward(losses, 3)
-        assert lost.shape == (3,)
+        assert lost.shape == (3, 2)
         gradients.append({name: value.grad for name, value in named(text_encoder, unet).items()})
     assert any(gradient is not None and gradient.abs().max() > 0 for gradient in gradients[0].values())
     for name, gradient in gradients[0].items():
         torch.testing.assert_close(gradients[1][name], gradient, rtol=1e-3, atol=1e-6)
+
+
+# --- objective --------------------------------------------------------------------------------------------------------
+
+
+class Echo:
+    """Predicts what it is given."""
+
+    def predict(self, noisy: torch.Tensor, t: torch.Tensor, tokens: torch.Tensor) -> torch.Tensor:
+        return noisy
+
+
+def test_without_noise_the_target_is_the_picture_and_the_error_of_an_exact_prediction_is_zero(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COGRAD3D_CACHE", str(tmp_path))
+    monkeypatch.setattr(model, "GRID", 8)
+    data = WorldDataset(20, np.random.default_rng(0), objects=("cat", "mug"))
+    basis = BlockBasis.fit(data.draw(30).images, 8, 40)
+    objective = Objective(PoolBank(data, basis), basis, model.build_tokenizer(), torch.device("cpu"))
+    batch = objective.draw(torch.tensor([[0, 999], [0, 999], [0, 999]]), 12, torch.Generator().manual_seed(0))
+    assert batch.noisy.shape == batch.wanted.shape == (3, 2, 40, 8, 8)
+    assert batch.tokens.shape == (3, model.MAX_TOKENS)
+    clean, noise = batch.noisy[:, 0], batch.noisy[:, 1]
+    torch.testing.assert_close(clean, batch.wanted[:, 0], atol=0.06, rtol=0.01)  # abar = 0.9999 leaves noise of 0.01
+    assert noise.std() == pytest.approx(1, abs=0.02)  # abar = 0.00004
+    replica: Any = Echo()
+    scale = (basis.input_scale(model.input_alpha_bar()) * basis.output_scale()).view(-1, 1, 1)
+    errors = objective.errors(batch, replica, slice(1, 3))
+    by_hand = (batch.noisy * scale - batch.wanted).square().flatten(2).sum(2)[1:] / (3 * 64 * 64)
+    torch.testing.assert_close(errors, by_hand)
+    assert errors.shape == (2, 2)
