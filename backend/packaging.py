@@ -29,8 +29,9 @@ ROOT_FILES = (MANIFEST, "__init__.py", "LICENSE")
 FOLDERS = ("backend", "cograd3d_addon")
 KINDS = frozenset((".py", ".toml", ".txt", ".json", ".safetensors", ".png", ".svg"))
 """Endings of the files that are taken from FOLDERS."""
-LEFT_OUT = frozenset(("__pycache__", "weights"))
-"""Names of folders that are not taken: what is trained, or compiled on the spot."""
+LEFT_OUT = frozenset(("backend/evaluation/gallery/weights",))
+"""Folders that are not taken: trained judges, which only evaluations need."""
+COMPILED = "__pycache__"
 
 OLDEST_BLENDER = (4, 2)
 """The first with extensions."""
@@ -48,10 +49,14 @@ def selection(root: Path = PACKAGE_ROOT) -> list[str]:
     found = [name for name in ROOT_FILES if (root / name).is_file()]
     for folder in FOLDERS:
         for parent, folders, files in os.walk(root / folder):
-            folders[:] = [name for name in folders if name not in LEFT_OUT and not name.startswith(".")]
             where = Path(parent).relative_to(root)
+            folders[:] = [name for name in folders if _is_taken(name, (where / name).as_posix())]
             found += [(where / name).as_posix() for name in files if not name.startswith(".") and Path(name).suffix in KINDS]
     return sorted(found)
+
+
+def _is_taken(name: str, path: str) -> bool:
+    return name != COMPILED and not name.startswith(".") and path not in LEFT_OUT
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,7 @@ from ..errors import PriorError
 from .prior import DiffusionPrior
 
 LEARNED_WEIGHTS = Path(__file__).parent.parent / "embedded" / "weights"
-"""Where the learned built-in prior, an ordinary pipeline folder, lies once it is good enough to ship."""
+"""The learned built-in prior, an ordinary pipeline folder."""
 
 
 def load_prior(
@@ -36,8 +36,8 @@ def load_prior(
     if source == "builtin:learned":
         if not LEARNED_WEIGHTS.is_dir():
             raise PriorError(
-                "The learned built-in prior is not part of this version.",
-                remedy="Use builtin:exact, or train it with `python3 -m backend train-prior` and name the exported folder.",
+                f"The learned built-in prior is missing: there is no '{LEARNED_WEIGHTS}'.",
+                remedy="Install the add-on or clone the repository again, or use builtin:exact.",
             )
         source = str(LEARNED_WEIGHTS)
     return load_diffusers_prior(

@@ -34,7 +34,8 @@ def source(tmp_path) -> Path:
         "backend/__init__.py", "backend/requirements.txt", "backend/presets/quality/draft.toml",
         "backend/embedded/shapes/suzanne.safetensors", "backend/__pycache__/cli.cpython-311.pyc",
         "backend/__pycache__/renderer.draw-1.py311.nbi", "backend/.hidden.py", "backend/cli.py~", "backend/cli.py.orig",
-        "backend/embedded/weights/model_index.json", "backend/.ruff_cache/x.json", "cograd3d_addon/ui/__init__.py",
+        "backend/embedded/weights/model_index.json", "backend/evaluation/gallery/weights/judge.json",
+        "backend/.ruff_cache/x.json", "cograd3d_addon/ui/__init__.py",
         "cograd3d_addon/ui/icon.png", "dist/cograd3d-0.0.9.zip", "jobs/a/spec.json", "results-work/x.py", "cograd3d-0.0.9.zip",
     ):  # fmt: skip
         (root / name).parent.mkdir(parents=True, exist_ok=True)
@@ -76,6 +77,7 @@ class TestSelection:
             "__init__.py",
             "backend/__init__.py",
             "backend/embedded/shapes/suzanne.safetensors",
+            "backend/embedded/weights/model_index.json",
             "backend/presets/quality/draft.toml",
             "backend/requirements.txt",
             packaging.MANIFEST,
@@ -86,7 +88,8 @@ class TestSelection:
     def test_is_what_git_keeps_of_these_folders(self):
         """A file of a new kind must not be forgotten; trained judges, which only evaluations need, are left out on purpose."""
         folders = tuple(f"{folder}/" for folder in packaging.FOLDERS)
-        kept = [name for name in of_git() if (name.startswith(folders) or name in packaging.ROOT_FILES) and "/weights/" not in name]
+        kept = [name for name in of_git() if (name.startswith(folders) or name in packaging.ROOT_FILES)]
+        kept = [name for name in kept if not name.startswith("backend/evaluation/gallery/weights/")]
         assert packaging.selection() == sorted(kept)
 
     def test_is_what_the_manifests_patterns_select(self):
@@ -104,12 +107,12 @@ class TestSelection:
             (".ci/run", True),
             ("old.zip", True),
             ("backend/old.zip", False),
-            ("backend/embedded/weights/x", True),
+            ("backend/evaluation/gallery/weights/x", True),
             ("docs", False),
         ],
     )
     def test_patterns_are_read_as_git_reads_them(self, name, expected):
-        assert excluded(name, ["__pycache__/", ".*", "/*.zip", "/backend/embedded/weights/", "/docs/", "/tests/"]) == expected
+        assert excluded(name, ["__pycache__/", ".*", "/*.zip", "/backend/evaluation/gallery/weights/", "/docs/", "/tests/"]) == expected
 
 
 class TestManifest:

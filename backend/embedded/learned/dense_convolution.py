@@ -20,13 +20,14 @@ class DenseConvolution(nn.Module):
         super().__init__()
         self.weight, self.bias = convolution.weight, convolution.bias
         pixels = [(row, column) for row in range(GRID) for column in range(GRID)]
-        taps = [(i - row + 1) * 3 + (j - column + 1) for row, column in pixels for i, j in pixels]
-        self.register_buffer("taps", torch.tensor(taps), persistent=False)
+        taps = torch.tensor([(i - row + 1) * 3 + (j - column + 1) for row, column in pixels for i, j in pixels])
+        # Picking by a product with zeros and ones: indexing is three times slower, above all backwards.
+        self.register_buffer("picks", F.one_hot(taps, 9).T.to(self.weight.dtype), persistent=False)
 
     def forward(self, x: Tensor) -> Tensor:
         """[B, C', 2, 2] of x [B, C, 2, 2]."""
         outputs, inputs = self.weight.shape[:2]
-        matrix = self.weight.flatten(2)[:, :, self.taps].view(outputs, inputs, GRID**2, GRID**2).transpose(1, 2)
+        matrix = (self.weight.flatten(2) @ self.picks).view(outputs, inputs, GRID**2, GRID**2).transpose(1, 2)
         bias = None if self.bias is None else self.bias.repeat_interleave(GRID**2)
         return F.linear(x.flatten(1), matrix.reshape(outputs * GRID**2, inputs * GRID**2), bias).view(-1, outputs, GRID, GRID)
 
