@@ -11,8 +11,8 @@ from PIL import Image, ImageDraw
 
 from ...files import atomic_path
 
-SERIES = {"loss": "#222222", "mse_low_t": "#3b6fb6", "mse_mid_t": "#2f9e62", "mse_high_t": "#c0504d"}
-"""Columns of `loss.csv` that are drawn, and their colours."""
+SERIES = {"mse_low_t": "#3b6fb6", "mse_mid_t": "#2f9e62", "mse_high_t": "#c0504d"}
+"""Columns of `loss.csv` that are drawn, and their colours. The loss itself is relative to the usual errors and stays at one."""
 
 _MARGIN_LEFT, _MARGIN_TOP, _MARGIN_RIGHT, _MARGIN_BOTTOM = 64, 14, 16, 36
 

@@ -113,6 +113,7 @@ class Trainer:
         _log_to(folder / "train.log")
         self.device = torch.device(("cuda" if torch.cuda.is_available() else "cpu") if device == "auto" else device)
         self.arithmetic = _arithmetic(self.device)
+        self.cores = min(settings.threads or os.cpu_count() or 1, -(-settings.batch // SMALLEST_SHARE)) if self.device.type == "cpu" else 1
         self.step = self.images = 0
         self.seconds = 0.0
         self.rng = np.random.default_rng(settings.seed)
@@ -123,6 +124,9 @@ class Trainer:
         checkpoints = self._checkpoints()
         state, tensors = _read(checkpoints[-1]) if checkpoints else ({}, {})
         self.dataset = WorldDataset(settings.views, self.rng, progress=log.info, device=self.device)
+        if self.device.type == "cpu":
+            # Numba, which has rendered, shares its threads with torch, and their number decides on how sums are rounded.
+            torch.set_num_threads(self.cores)
         self.basis = BlockBasis.from_state(tensors) if checkpoints else self._fit_basis()
         if init and not checkpoints:
             log.info(parts.warm_start(init, self.text_encoder, self.unet, self.tokenizer, self.basis))
@@ -133,7 +137,6 @@ class Trainer:
         )
         self.parameters = named(self.text_encoder, self.unet)
         self.averages = named(self.ema_text_encoder, self.ema_unet)
-        self.cores = min(settings.threads or os.cpu_count() or 1, -(-settings.batch // SMALLEST_SHARE)) if self.device.type == "cpu" else 1
         self.optimizers = Optimizers(self.parameters, settings.rates, self.cores)
         self.levels = NoiseLevels(parts.TRAIN_TIMESTEPS)
         bank = PoolBank(self.dataset, self.basis.to(self.device), progress=log.info)
@@ -143,7 +146,7 @@ class Trainer:
         with quiet_libraries():  # which warn of every conversion
             self.replicas = Replicas(self.text_encoder, self.unet, self.arithmetic, self.cores)
         if self.device.type == "cpu":
-            torch.set_num_threads(1)  # after the rendering: numba sets the OpenMP runtime's threads, which torch shares
+            torch.set_num_threads(1)  # from here on each replica has a core of its own
             self.replicas.active = min(self.cores, settings.threads or free_cores(0))
 
     def _fit_basis(self) -> BlockBasis:
