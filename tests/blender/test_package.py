@@ -79,7 +79,7 @@ def not_installed(installed: str, zip_file: Path, folders: Path):
 def test_the_zip_holds_what_was_selected(zip_file: Path) -> None:
     with zipfile.ZipFile(zip_file) as archive:
         assert sorted(archive.namelist()) == packaging.selection()
-    assert zip_file.stat().st_size < 2_000_000
+    assert zip_file.stat().st_size < 22_000_000, "2 MB, and the weights of the learned prior, which hardly compress"
 
 
 def test_life(not_installed: None, zip_file: Path, folders: Path) -> None:
