@@ -1,0 +1,71 @@
+"""The classifier of the world's pictures, and what is said of the learned prior's samples with it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from backend.embedded.learned import classifier, dataset, evaluate
+from backend.embedded.vocabulary import HELD_OUT, VIEW_WORDS, Description
+from tests.backend.embedded.learned.small_world import small_dataset
+
+
+@pytest.mark.slow
+def test_classifier_names_what_it_sees(tmp_path: Path) -> None:
+    data = dataset.WorldDataset(300, np.random.default_rng(0), objects=("cat", "car", "mug"), held_out=frozenset())
+    judge = classifier.train_classifier(data, 12_800)
+    shares = classifier.accuracy(judge, data, 512)
+    assert shares["object"] > 0.97
+    assert shares["colour"] > 0.85
+    assert shares["view"] > 0.75
+
+
+def test_classifier_labels_and_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    data = small_dataset(held_out=frozenset())
+    examples = data.draw(32)
+    truth = classifier.labels(examples)
+    for row, description in enumerate(examples.descriptions):
+        assert classifier.ANSWERS["object"][truth["object"][row]] == description.object
+        if description.base_colour is None:
+            assert truth["colour"][row] == -100
+    path = tmp_path / "judge.safetensors"
+    monkeypatch.setattr(classifier, "TRAINING_IMAGES", 128)
+    first = classifier.cached_classifier(data, path=path)
+    monkeypatch.delattr(classifier, "train_classifier")
+    second = classifier.cached_classifier(data, path=path)
+    assert first.name(torch.rand(2, 3, 64, 64, generator=torch.Generator().manual_seed(0))) == second.name(
+        torch.rand(2, 3, 64, 64, generator=torch.Generator().manual_seed(0))
+    )
+
+
+def test_prompt_sets_keep_held_out_pairs_apart() -> None:
+    sets = evaluate.prompt_sets(10, np.random.default_rng(0))
+    assert {name: len(members) for name, members in sets.items()} == dict.fromkeys(evaluate.SETS, 40)
+    for name, members in sets.items():
+        assert [member.view for member in members[:4]] == list(VIEW_WORDS)
+        assert all(((member.object, member.base_colour) in HELD_OUT) == (name == "held out") for member in members)
+
+
+def test_table_by_hand() -> None:
+    right = {"object": True, "colour": True, "material": True, "view": True}
+    rows = [
+        {"set": "seen", "prompt": "a red cat, front view", **right},
+        {"set": "seen", "prompt": "a red cat, back view", **right, "view": False, "object": False},
+        {"set": "materials", "prompt": "a golden cat, front view", **right, "colour": None},
+    ]
+    lines = evaluate.table(rows, dict.fromkeys(evaluate.QUESTIONS, 0.99)).splitlines()
+    assert "| seen | 2 | 50.0% | 100.0% | 100.0% | 50.0% | 50.0% |" in lines
+    assert "| materials | 1 | 100.0% |  | 100.0% | 100.0% | 100.0% |" in lines
+    assert "| front view | 2 | 100.0% | 100.0% | 100.0% | 100.0% | 100.0% |" in lines
+    assert "| true pictures | | 99.0% | 99.0% | 99.0% | 99.0% | |" in lines
+
+
+def test_judgement() -> None:
+    named = {"object": "cat", "colour": "orange", "material": "plain", "view": "side view"}
+    assert evaluate.judged(Description("cat", None, None, "side view"), named) == dict.fromkeys(
+        evaluate.QUESTIONS, True
+    )  # orange by nature
+    assert evaluate.judged(Description("cat", None, "golden", "side view"), named)["colour"] is None
