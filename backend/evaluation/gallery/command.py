@@ -6,6 +6,7 @@ Standard library only at import, so that the command line can show its help befo
 from __future__ import annotations
 
 import argparse
+import contextlib
 import math
 import shlex
 import time
@@ -68,12 +69,15 @@ def _count(text: str) -> int:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Does what is missing, then writes the report. Returns 1 if a run could not be done."""
+    """Does what is missing, then writes the report. Returns 1 if a run could not be done.
+
+    Raises:
+        JobError: another process adds to this report.
+    """
     from ...guidance.load import load_prior
+    from ...job import JobFolder
     from ...pipeline import pick_device
-    from .measures import judges
-    from .public_scores import parse_scores
-    from .runs import Terms, finished, plan, prepare
+    from .runs import Terms, plan
 
     compared = variants.chosen(args.methods)
     reference = variants.chosen([variants.FULL])[0]
@@ -82,9 +86,20 @@ def run(args: argparse.Namespace) -> int:
     whole = reference.config(terms.quality, terms.assignments)
     prior = load_prior(whole.prior, pick_device(whole.run.device), seed=0)
     work = args.work or args.report / "work"
-    args.report.mkdir(parents=True, exist_ok=True)
     runs = plan(compared, _pairs(args), terms, reference, prior, work)
     del prior
+    args.report.mkdir(parents=True, exist_ok=True)
+    # The lock of a job folder does for the report: two galleries would do the same runs, and each forget the other's records.
+    with contextlib.nullcontext() if args.report_only else JobFolder(args.report).lock():
+        return _complete(runs, args)
+
+
+def _complete(runs: Sequence[Run], args: argparse.Namespace) -> int:
+    """`run`, once it is known what belongs to the report."""
+    from .measures import judges
+    from .public_scores import parse_scores
+    from .runs import finished, prepare
+
     known = read_records(args.report / RECORDS_FILE)
     known += [record for run in runs if (record := finished(run.folder)) is not None]  # of a gallery that was killed, too
     write_records(args.report / RECORDS_FILE, known)

@@ -6,10 +6,11 @@ from dataclasses import fields
 
 import pytest
 
-from backend.errors import InputError, UsageError
+from backend.errors import InputError, JobError, UsageError
 from backend.evaluation.gallery import command, single
 from backend.evaluation.gallery.public_scores import parse_scores
 from backend.evaluation.gallery.records import Record, read_records, write_records
+from backend.job import JobFolder
 
 TINY = (
     *("prior.views=60", "optimizer.iterations=4", "optimizer.resolution_steps=[[0.0, 64]]", "densification.enabled=false"),
@@ -48,6 +49,17 @@ def test_from_prompts_to_a_report(tmp_path, capsys):
     assert "to go" not in capsys.readouterr().out
     assert {path: path.stat().st_mtime_ns for path in folders} == before
     assert read_records(report / "records.csv") == records
+
+
+def test_one_gallery_at_a_time_adds_to_a_report(tmp_path, capsys):
+    (tmp_path / "report").mkdir()
+    words = ("--methods", "cograd3d", "--prompts", "a red cat", "--seeds", "1", "--report", str(tmp_path / "report"))
+    with JobFolder(tmp_path / "report").lock():
+        with pytest.raises(JobError, match="Another process"):
+            command.run(parsed(*words))
+        assert [path.name for path in (tmp_path / "report").iterdir()] == ["job.lock"]
+        assert command.run(parsed(*words, "--report-only")) == 0  # which runs nothing
+    assert "nothing to report" in capsys.readouterr().out
 
 
 def test_all_prompts_once_before_any_twice(tmp_path):
