@@ -79,7 +79,10 @@ def not_installed(installed: str, zip_file: Path, folders: Path):
 def test_the_zip_holds_what_was_selected(zip_file: Path) -> None:
     with zipfile.ZipFile(zip_file) as archive:
         assert sorted(archive.namelist()) == packaging.selection()
-    assert zip_file.stat().st_size < 22_000_000, "2 MB, and the weights of the learned prior, which hardly compress"
+        sizes = {entry.filename: entry.compress_size for entry in archive.infolist()}
+    weights = sum(size for name, size in sizes.items() if name.startswith("backend/embedded/weights/"))
+    assert 1_000_000 < weights < 50_000_000
+    assert sum(sizes.values()) - weights < 2_000_000
 
 
 def test_life(not_installed: None, zip_file: Path, folders: Path) -> None:
