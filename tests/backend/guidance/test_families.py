@@ -21,7 +21,8 @@ from backend.job_lines import trace_visits
 from backend.method.optimizer import Distillation
 from backend.pipeline import settle
 
-from .tiny_models import CLIP_TOKENS, CLIP_WIDTH, CPU, KINDS, PIXELS, T5_WIDTH, load, write_model
+from .tiny_models.configurations import CLIP_TOKENS, CLIP_WIDTH, KINDS, PIXELS, T5_WIDTH
+from .tiny_models.folders import CPU, load, write_model
 
 PROMPTS = ["a red cat", "", "a dog, side view", "a red cat"]
 AZIMUTHS = [10.0, 100.0, 190.0, 280.0]

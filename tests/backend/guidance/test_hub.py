@@ -9,7 +9,7 @@ import pytest
 from backend.errors import PriorError
 from backend.guidance.hub import files_to_download, hub_folder
 
-from .tiny_models import KINDS
+from .tiny_models.configurations import KINDS
 
 LISTINGS = {
     "sdxl": (

@@ -25,7 +25,8 @@ from backend.guidance.small_vae import SmallVae, load_small_vae
 from backend.method.optimizer import Distillation
 from backend.pipeline import settle
 
-from .tiny_models import CPU, KINDS, PIXELS, load, write_model
+from .tiny_models.configurations import KINDS, PIXELS
+from .tiny_models.folders import CPU, load, write_model
 
 CUDA = torch.device("cuda")
 

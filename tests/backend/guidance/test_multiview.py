@@ -24,7 +24,10 @@ from backend.job_lines import trace_visits
 from backend.method.optimizer import Distillation
 from backend.pipeline import settle
 
-from .tiny_models import CPU, ORIGINAL_MVDREAM, load, unet_to_original, write_model, write_single_file
+from .tiny_models.configurations import ORIGINAL_MVDREAM
+from .tiny_models.folders import CPU, load, write_model
+from .tiny_models.original_unets import unet_to_original
+from .tiny_models.single_file import write_single_file
 
 
 @pytest.fixture(scope="module")

@@ -12,7 +12,7 @@ import torch
 from backend.errors import PriorError
 from backend.guidance.noise_schedule import flow_alphas, flow_input, read_schedule, to_noise
 
-from .tiny_models import SCHEDULERS
+from .tiny_models.configurations import SCHEDULERS
 
 
 def write(folder: Path, config: dict) -> Path:

@@ -17,7 +17,10 @@ from backend.guidance.kinds import FLUX_DEV
 from backend.guidance.recognition import recognise_header
 from backend.guidance.single_file import told_apart
 
-from .tiny_models import KINDS, TRANSFORMER_FLUX, flux_to_original, load, write_model, write_single_file
+from .tiny_models.configurations import KINDS, TRANSFORMER_FLUX
+from .tiny_models.folders import load, write_model
+from .tiny_models.original_transformers import flux_to_original
+from .tiny_models.single_file import write_single_file
 
 CONVERTED = ("sd15", "sd21", "sdxl", "sd3", "sd35")
 

@@ -11,7 +11,8 @@ import torch
 from backend.errors import PriorError
 from backend.guidance.text_encoders import _read_t5, read_sentencepiece
 
-from .tiny_models import T5, T5_PIECES, load, sentencepiece_model, t5_tokenizer, text_encoder, write_model
+from .tiny_models.configurations import T5
+from .tiny_models.folders import T5_PIECES, load, sentencepiece_model, t5_tokenizer, text_encoder, write_model
 
 
 def test_a_sentencepiece_model_is_read() -> None:

@@ -1,0 +1,73 @@
+"""Presets, files, single settings and parts left out: each layer over the one before."""
+
+import math
+
+import pytest
+
+from backend import settings
+from backend.config import GenerationConfig
+from backend.errors import ConfigError
+
+
+def test_plain_defaults():
+    assert settings.resolve(quality=None, method=None) == GenerationConfig()
+
+
+def test_the_papers_method_is_the_default():
+    assert settings.resolve(quality=None, method="cograd3d") == GenerationConfig()
+
+
+def test_each_layer_overrides_the_one_before(tmp_path):
+    file = tmp_path / "mine.toml"
+    file.write_text('[optimizer]\niterations = 77\nviews = 3\n[gradient_fusion]\nenabled = true\ncap = inf\n[prior]\nname = "some/model"\n')
+    draft = settings.resolve("draft")
+    assert draft.optimizer.iterations == 400
+    config = settings.resolve("draft", "annealed-only", file, ["optimizer.views=4", "region_sampling.enabled=true"], ["region-sampling"])
+    assert config.surface == draft.surface  # quality preset
+    assert config.timestep_sampling.mode == "annealed"  # method preset
+    assert config.optimizer.iterations == 77  # the file, over the quality preset
+    assert config.gradient_fusion.enabled  # the file, over the method preset
+    assert config.gradient_fusion.cap == math.inf
+    assert config.prior.name == "some/model"
+    assert config.optimizer.views == 4  # --set, over the file
+    assert not config.region_sampling.enabled  # --without, over --set
+
+
+def test_resolving_leaves_the_defaults_alone():
+    settings.resolve("high", sets=["optimizer.views=7"])
+    assert settings.resolve(None, None) == GenerationConfig()
+
+
+@pytest.mark.parametrize(
+    "names", [["region-sampling", "timestep-sampling", "gradient-fusion"], ["A", "b", "C"], ["region_sampling", "B", "Gradient-Fusion"]]
+)
+def test_without(names):
+    config = settings.resolve(without=names)
+    enabled = [getattr(config, section).enabled for section in settings.COMPONENTS.values()]
+    assert enabled == [False, False, False]
+
+
+@pytest.mark.parametrize("kind", ["quality", "method"])
+def test_every_preset_resolves_and_describes_itself(kind):
+    known = settings.presets(kind)
+    assert set(known) >= ({"draft", "normal", "high"} if kind == "quality" else {"cograd3d", "annealed-only"})
+    for name, description in known.items():
+        assert description
+        assert settings.resolve(**{kind: name})
+
+
+def test_quality_presets_are_ordered():
+    draft, normal, high = (settings.resolve(name) for name in ("draft", "normal", "high"))
+    for section, name in (("optimizer", "iterations"), ("surface", "resolution"), ("surface", "faces"), ("texture", "size")):
+        values = [getattr(getattr(config, section), name) for config in (draft, normal, high)]
+        assert values == sorted(set(values))
+
+
+def test_changed_settings_are_others():
+    config = settings.resolve("draft")
+    other = settings.changed(config, {"run.seed": 7, "surface.faces": 500})
+    assert (other.run.seed, other.surface.faces) == (7, 500)
+    assert config == settings.resolve("draft")
+    assert settings.changed(other, {"run.seed": 0, "surface.faces": config.surface.faces}) == config
+    with pytest.raises(ConfigError, match="seed"):
+        settings.changed(config, {"run.sed": 1})

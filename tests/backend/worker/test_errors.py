@@ -1,0 +1,53 @@
+"""Jobs that cannot be run and runs that fail: exit codes, and what the user is told."""
+
+import json
+
+import pytest
+
+
+def test_a_second_worker_on_one_job_is_refused(start, folder):
+    first = start()
+    first.until("progress")
+    second = start()
+    assert second.finish() == 7
+    error, bye = second.events[-2:]
+    assert (error["type"], error["code"]) == ("error", "job")
+    assert str(first.process.pid) in error["message"]
+    assert error["remedy"]
+    assert (bye["type"], bye["reason"]) == ("bye", "failed")
+    assert folder.state.status == "running", "the first one's business"
+    first.send(type="stop")
+    assert first.finish() == 0
+
+
+@pytest.mark.parametrize(
+    ("job", "exit_code", "code", "words"),
+    [("refused", 5, "prior", "no prior here"), ("broken", 1, "error", "a bug"), ("starved", 9, "resources", "enough memory")],
+)
+def test_errors_say_what_to_do(start, folder, job, exit_code, code, words):
+    client = start(job)
+    assert client.finish() == exit_code
+    error, bye = client.events[-2:]
+    assert (error["type"], error["code"]) == ("error", code)
+    assert words in error["message"]
+    assert error["remedy"]
+    assert bye == {"type": "bye", "reason": "failed", "exit_code": exit_code, "resumable": job == "broken"}
+    state = folder.state
+    assert state.status == "failed"
+    assert state.error == {"code": code, "message": error["message"], "remedy": error["remedy"]}
+    if job == "broken":
+        assert "Traceback" in folder.log_path.read_text()
+
+
+def test_no_job_folder(start, tmp_path):
+    client = start(path=tmp_path / "none")
+    assert client.finish() == 7
+    assert client.types() == ["hello", "error", "bye"]
+
+
+def test_a_newer_job_is_refused(start, folder):
+    value = json.loads(folder.spec_path.read_text())
+    folder.spec_path.write_text(json.dumps(value | {"version": 99}))
+    client = start()
+    assert client.finish() == 7
+    assert "newer version" in client.events[1]["message"]
