@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import argparse
 
-from . import methods, refinement, results
+from . import methods, refinement, regions, results
 from .gallery import command as gallery
 from .gallery import single
 
 _REPORTS = {
     "results": (results, "generate a list of prompts and measure them against the true objects of the built-in world"),
     "refinement": (refinement, "generate prompts, refine what looks worst of each, and measure both against the true objects"),
+    "regions": (regions, "compare what runs say of their view regions with the true objects"),
     "methods": (methods, "make one prompt by every method of the paper's Table 1 and measure them side by side"),
     "gallery": (gallery, "compare methods, ablations or forms on many prompts and seeds, with tables, plots and pages"),
     "run": (single, "do one run of a gallery, which does so itself for each"),

@@ -13,19 +13,13 @@ from statistics import fmean
 from typing import TYPE_CHECKING
 
 from .. import refinement, settings
-from ..control import Control
-from ..job import JobFolder
 from ..protocol import JobSpec
+from .region_truth import finished_job, region_psnr
 
 if TYPE_CHECKING:
     import numpy as np
 
-    from ..config import GenerationConfig
-
 PROMPTS = ("a purple dog", "a wooden chair", "a golden teapot")
-RESOLUTION = 128
-PARTS = (-0.75, -0.5, -0.25, 0.0, 0.25, 0.5, 0.75)
-"""Degrees about the best whole one: half a degree is worth as much as a refinement."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -50,10 +44,10 @@ def run(args: argparse.Namespace) -> int:
     config = settings.resolve(args.quality, sets=[f"prior.name={args.prior}", f"run.seed={args.seed}", *args.sets])
     gains = []
     for number, prompt in enumerate(args.prompts):
-        first = _finished(args.work / f"{number:02d}", JobSpec(prompt=prompt, quality=args.quality), config)
+        first = finished_job(args.work / f"{number:02d}", JobSpec(prompt=prompt, quality=args.quality), config)
         before = region_psnr(first)
         chosen = before.argsort()[: args.regions].tolist()
-        after = region_psnr(_finished(args.work / f"{number:02d}-refined", *refinement.refine(first, chosen, factor=args.factor)))
+        after = region_psnr(finished_job(args.work / f"{number:02d}-refined", *refinement.refine(first, chosen, factor=args.factor)))
         gains.append(Gain.of(before, after, chosen))
         print(f"| {prompt} | {gains[-1]} |", flush=True)
     print(f"| **mean** | {Gain.mean(gains)} |")
@@ -105,45 +99,3 @@ class Gain:
     def __str__(self) -> str:
         chosen, others, overall = (f"{a:.1f} to {b:.1f} ({b - a:+.2f}) dB" for a, b in (self.chosen, self.others, self.overall))
         return f"{chosen} | {others} | {self.worst_other:+.2f} dB | {overall}"
-
-
-def region_psnr(job: JobFolder) -> np.ndarray:
-    """[N] PSNR in dB of a finished job's Gaussians against the true object, from each region's middle camera.
-
-    No word pins the frame of a result, so each is compared in the turn that fits it best (`truth.best_turn`).
-    """
-    import numpy as np
-
-    from ..cameras import orbit_camera
-    from ..embedded import vocabulary, world
-    from ..embedded.renderer import FOV
-    from ..gaussians.model import GaussianModel
-    from ..method.view_grid import ViewGrid
-    from .measure import gaussian_renderer
-    from .metrics import psnr
-    from .truth import BACKGROUND, best_turn
-
-    azimuths, elevations, _ = ViewGrid.from_config(settings.from_dict(job.config).grid, (world.DISTANCE, world.DISTANCE)).centers.T
-    distances = np.full(len(azimuths), world.DISTANCE)
-    cameras = [orbit_camera(a, e, world.DISTANCE, FOV, RESOLUTION) for a, e in zip(azimuths, elevations, strict=True)]
-    images = gaussian_renderer(GaussianModel.load_ply(job.splats_path))(cameras, BACKGROUND)[0].clip(0, 1)
-    description = vocabulary.parse(job.spec.prompt)
-
-    def turned(turn: float) -> np.ndarray:
-        truth, _ = world.true_views(description, azimuths - turn, elevations, distances, RESOLUTION, (BACKGROUND,) * 3)
-        return np.array([psnr(image, true) for image, true in zip(images, truth.transpose(0, 2, 3, 1), strict=True)])
-
-    degree = best_turn(lambda turn: float(turned(turn).mean()))
-    return max((turned(degree + part) for part in PARTS), key=lambda values: values.mean())
-
-
-def _finished(root: Path, spec: JobSpec, config: GenerationConfig) -> JobFolder:
-    """The one job below `root`, made and run to its end where that was not done yet."""
-    from ..pipeline import run_job
-
-    there = sorted(root.glob("*/spec.json"))
-    job = JobFolder.open(there[0].parent) if there else JobFolder.create(root, spec, config)
-    if not job.asset_path.exists():
-        with job.lock():
-            run_job(job, settings.from_dict(job.config), job.spec, lambda event: None, Control())
-    return job

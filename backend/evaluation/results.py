@@ -16,6 +16,7 @@ from statistics import fmean
 from typing import TYPE_CHECKING
 
 from .. import __version__, machine, settings
+from ..errors import OutputError
 from ..files import atomic_path, atomic_write_json, atomic_write_text
 
 if TYPE_CHECKING:
@@ -43,7 +44,8 @@ OVERVIEW_COLUMNS = 6
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Options of `evaluate results`."""
-    parser.add_argument("--output", type=Path, default=Path("docs/results.md"), help="the report; pictures go into a folder beside it")
+    output_help = "the report, an .md file; pictures go into a folder beside it"
+    parser.add_argument("--output", type=Path, default=Path("docs/results.md"), help=output_help)
     parser.add_argument("--work", type=Path, default=Path("results-work"), help="where the jobs live; finished ones are not repeated")
     parser.add_argument("--prior", default="builtin:exact", help="prior to use")
     parser.add_argument("--quality", default="normal", choices=("draft", "normal", "high"))
@@ -59,7 +61,7 @@ def run(args: argparse.Namespace) -> int:
     sets = [f"prior.name={args.prior}", f"run.seed={args.seed}", *args.sets]
     config = settings.resolve(args.quality, sets=sets)
     rows, folders = [], [args.work / f"{index:02d}" for index in range(len(args.prompts))]
-    pictures = args.output.with_suffix("")
+    pictures = _pictures_beside(args.output)
     pictures.mkdir(parents=True, exist_ok=True)
     for prompt, folder in zip(args.prompts, folders, strict=True):
         record = folder / "row.json"
@@ -74,6 +76,13 @@ def run(args: argparse.Namespace) -> int:
     write_overview([folder / "portrait.png" for folder in folders], OVERVIEW_COLUMNS, pictures / "overview.png")
     atomic_write_text(args.output, report(rows, args, pictures.name))
     return 0
+
+
+def _pictures_beside(output: Path) -> Path:
+    """The folder of a report's pictures: its name without the ending."""
+    if output.suffix.lower() != ".md" or output.is_dir():
+        raise OutputError(f"{output} is no name for a report in Markdown.", remedy=f"Give a file: --output {output / 'results.md'}")
+    return output.with_suffix("")
 
 
 def report(rows: Sequence[Row], args: argparse.Namespace, folder: str) -> str:

@@ -339,12 +339,14 @@ def _quality_dots(records: Sequence[Record], variants: Sequence[str], reference:
             points.append((variant, place, each))
     if not points:
         return None
-    drawing = Drawing(WIDTH, 430, f"{measure.title} against time")
+    top, line = 24.0, 15.0
+    bottom = max(370.0, top + line * len(points))  # every label has a line
+    drawing = Drawing(WIDTH, bottom + 60, f"{measure.title} against time")
     slowest, right = max(np.nanmax([place.value, place.high]) for _, place, _ in points), WIDTH - 40 - _longest(variants)
-    axes = Axes(drawing, Scale(0, float(slowest), 70, right), _value_scale([each for _, _, each in points], 370, 24))
+    axes = Axes(drawing, Scale(0, float(slowest), 70, right), _value_scale([each for _, _, each in points], bottom, top))
     axes.frame("time of the optimisation (s)", f"{measure.title}{f' ({measure.unit})' if measure.unit else ''}")
     free = sorted(((axes.y(each.value), axes.x(place.value), variant) for variant, place, each in points), key=lambda point: point[:2])
-    heights = _apart([y for y, _, _ in free], 15)
+    heights = _apart([y for y, _, _ in free], line, top, bottom)
     for variant, place, each in points:
         colour = BLUE if variant == reference else PALE
         if math.isfinite(each.low):
@@ -366,15 +368,20 @@ def _value_scale(estimates: Sequence[Estimate], begin: float, end: float) -> Sca
     return Scale(min(ends) - room, max(ends) + room, begin, end)
 
 
-def _apart(places: Sequence[float], step: float) -> list[float]:
-    """Ascending places moved so that neighbours are at least a step apart, as a group about where they were."""
+def _apart(places: Sequence[float], step: float, first: float, last: float) -> list[float]:
+    """Ascending places moved so that neighbours are at least a step apart, as a group about where they were, from `first` to `last`.
+
+    There has to be room for all of them.
+    """
     clusters: list[list[float]] = []
     for place in places:
         clusters.append([place])
         while len(clusters) > 1 and _span(clusters[-2], step)[1] + step > _span(clusters[-1], step)[0]:
-            last = clusters.pop()
-            clusters[-1] += last
-    return [_span(cluster, step)[0] + step * index for cluster in clusters for index in range(len(cluster))]
+            moving = clusters.pop()
+            clusters[-1] += moving
+    moved = [_span(cluster, step)[0] + step * index for cluster in clusters for index in range(len(cluster))]
+    moved = [max(place, first + step * index) for index, place in enumerate(moved)]
+    return [min(place, last - step * (len(moved) - 1 - index)) for index, place in enumerate(moved)]
 
 
 def _span(cluster: Sequence[float], step: float) -> tuple[float, float]:

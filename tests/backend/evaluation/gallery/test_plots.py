@@ -7,6 +7,8 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from backend.evaluation.gallery import plots, svg
 from backend.evaluation.gallery.statistics import summary
@@ -66,10 +68,18 @@ class TestDrawing:
         assert svg.shade(svg.DIVERGING, math.nan) == svg.BLANK
 
     def test_labels_are_moved_apart_about_where_they_were(self):
-        assert plots._apart([0, 100], 15) == [0, 100]
-        assert plots._apart([50, 50, 50], 10) == [40, 50, 60]
-        moved = plots._apart([0, 1, 14, 90], 15)
-        assert np.diff(moved).min() >= 15 - 1e-9 and sum(moved[:3]) == pytest.approx(15)
+        assert plots._apart([0, 100], 15, 0, 100) == [0, 100]
+        assert plots._apart([50, 50, 50], 10, 0, 100) == [40, 50, 60]
+        assert plots._apart([0, 1, 14, 90], 15, -20, 100) == pytest.approx([-10, 5, 20, 90])
+
+    def test_labels_stay_where_there_is_room(self):
+        assert plots._apart([0, 1, 14, 90], 15, 0, 100) == pytest.approx([0, 15, 30, 90])
+        assert plots._apart([99, 99], 15, 0, 100) == [85, 100]
+
+    @given(st.lists(st.floats(-50, 150), min_size=1, max_size=11).map(sorted))
+    def test_labels_never_leave_nor_meet(self, places):
+        moved = plots._apart(places, 10, 0, 100)
+        assert min(moved) >= -1e-9 and max(moved) <= 100 + 1e-9 and all(np.diff(moved) >= 10 - 1e-9)
 
 
 class TestTraces:
@@ -156,6 +166,10 @@ class TestPlots:
     def test_quality_against_time_with_one_budget(self):
         plot = plots.quality(records(), list(LEVELS), "cograd3d")
         assert {*LEVELS, "time of the optimisation (s)", "PSNR (dB)"} <= set(texts(plot))
+
+    def test_quality_of_many_alike(self):
+        many = {f"variant {number}": (27.0 + 0.01 * number, 0.1, 100.0) for number in range(40)}
+        assert set(many) <= set(texts(plots.quality(records({**many, "worst": (12.0, 0.1, 100.0)}), [*many, "worst"], "worst")))
 
     def test_quality_against_predictions_with_several(self):
         made = records() + records(budget=800, predictions=790)
