@@ -15,6 +15,8 @@ from typing import Any
 
 import numpy as np
 
+from ..backend.files import atomic_write_json
+
 PLACEMENT_FILE = "blender.json"
 
 VERSION = 1
@@ -59,7 +61,7 @@ class Home:
     Attributes:
         scene: its name then.
         key: random word for it, which a copy of the scene has too; empty: none was given.
-        file: absolute path of the .blend file; empty: it was not saved.
+        file: absolute path of the .blend file, kept up to date when it is saved under another (`move_home`); empty: it was never saved.
         document: random word for the file as it was open then: another file, or the same loaded again, has another word.
     """
 
@@ -73,10 +75,15 @@ class Home:
         return document == self.document or (file != "" and file == self.file)
 
     def find(self, scenes: Mapping[str, str]) -> str:
-        """The name that it has by now, among scenes {name: key}; empty if it is none of them. Undo may have taken its key away again."""
-        if self.scene in scenes and scenes[self.scene] in ("", self.key):
-            return self.scene
-        return next((name for name, key in scenes.items() if self.key and key == self.key), "")
+        """The name that it has by now, among scenes {name: key}; empty if it is none of them.
+
+        A copy has its key too, so that of those with the key the one of that name is it. A scene without a key is it only if no other has
+        the key: undo takes the key away again, and after a renaming another scene may have got the name.
+        """
+        keyed = [name for name, key in scenes.items() if self.key and key == self.key]
+        if keyed:
+            return self.scene if self.scene in keyed else keyed[0]
+        return self.scene if scenes.get(self.scene) == "" else ""
 
 
 def order_document(placement: Placement, home: Home) -> dict[str, Any]:
@@ -109,6 +116,22 @@ def read_home(folder: str | Path) -> Home | None:
     if not isinstance(home, Mapping):
         return None
     return Home(**{field.name: str(home.get(field.name, "")) for field in fields(Home)})
+
+
+def move_home(folder: str | Path, file: str) -> None:
+    """Note that the file that a job was started from has another path by now.
+
+    Args:
+        folder: the job's; where it says nothing of a home, nothing is done.
+        file: absolute path.
+
+    Raises:
+        OutputError: it cannot be written.
+    """
+    document = _read(folder) or {}
+    if isinstance(document.get("home"), dict):
+        document["home"]["file"] = file
+        atomic_write_json(Path(folder) / PLACEMENT_FILE, document)
 
 
 def object_matrix(placement: Placement) -> np.ndarray:

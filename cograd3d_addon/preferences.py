@@ -229,9 +229,19 @@ def _path(text: str) -> Path | None:
 
 
 def register() -> None:
-    """Called first of all modules."""
+    """Called first of all modules.
+
+    Raises:
+        RuntimeError: Blender keeps no preferences for the extension, as where `--addons` switched it on for once.
+    """
+    if ROOT_PACKAGE not in bpy.context.preferences.addons:
+        raise RuntimeError("CoGrad3D keeps its choices in the preferences. Enable it there, under Add-ons, and leave it out of --addons.")
     bpy.utils.register_class(CoGradPreferences)
-    bpy.context.preferences.addons[ROOT_PACKAGE].preferences.choose_environment()
+    try:
+        bpy.context.preferences.addons[ROOT_PACKAGE].preferences.choose_environment()
+    except Exception:
+        unregister()
+        raise
 
 
 def unregister() -> None:

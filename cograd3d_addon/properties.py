@@ -323,8 +323,10 @@ class CoGradSettings(bpy.types.PropertyGroup):
             overrides=overrides.read(self.overrides),
         )
 
-    def take(self, choices: Choices) -> None:
-        """Choose what plain values say; where the result is to stand does not change."""
+    def take(self, choices: Choices) -> str:
+        """Choose what plain values say; where the result is to stand does not change. Returns what the panel cannot hold, in sentences for
+        the user; empty if it holds all.
+        """
         self.prompt = choices.prompt
         self.negative_prompt = choices.negative_prompt
         self.prior_source = choices.prior_source
@@ -338,6 +340,9 @@ class CoGradSettings(bpy.types.PropertyGroup):
         self.texture_size = str(choices.texture_size)
         self.initial_source = "NONE"
         self.overrides = overrides.write(choices.overrides)
+        if choices.seed <= LARGEST:
+            return ""
+        return f"The panel cannot hold the seed {choices.seed} and has {LARGEST} now: Run Again and Reproduce keep the seed as it is."
 
 
 # --- The window manager

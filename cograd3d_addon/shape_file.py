@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Collection
+from collections.abc import Iterable, Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from ..backend.errors import InputError
 from ..backend.files import atomic_write_bytes, output_error
+from ..backend.protocol import JobSpec
 
 FOLDER = ".shapes"
 """Below the folder of all jobs, beside the jobs."""
@@ -47,13 +49,27 @@ def write_shape(jobs: Path, vertices: np.ndarray, triangles: np.ndarray) -> Path
     return path
 
 
-def remove_unused(jobs: Path, used: Collection[str]) -> None:
+def starts_of(spec: JobSpec, config: Mapping[str, Any]) -> set[str]:
+    """The files that a job starts from, or that one ordered like it would: a refinement starts from splats, but the same at another quality
+    from the shape that was asked for first.
+
+    Args:
+        spec: what was asked for.
+        config: the job's `config.json`, whatever is in it.
+    """
+    section = config.get("gaussians")
+    settled = section.get("initial") if isinstance(section, Mapping) else None
+    return {str(name) for name in (spec.initial, spec.overrides.get("gaussians.initial"), settled) if name}
+
+
+def remove_unused(jobs: Path, used: Iterable[str]) -> None:
     """Delete the shapes that no job names any more.
 
     Args:
         jobs: the folder of all jobs.
-        used: absolute paths that jobs start from.
+        used: what jobs start from. Only the files' names count: they tell the content, and the folder may be spelled in several ways.
     """
+    names = {Path(name).name for name in used}
     for path in (jobs / FOLDER).glob("*.ply"):
-        if str(path) not in used:
+        if path.name not in names:
             path.unlink(missing_ok=True)

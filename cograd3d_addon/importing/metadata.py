@@ -1,6 +1,7 @@
 """What an imported object knows of how it was made: `object["cograd3d"]`. No bpy.
 
-Everything is a string, a number or a list of numbers, so that it survives saving, appending and linking into other files.
+Everything is a string, a number or a list of numbers, so that it survives saving, appending and linking into other files. Whole numbers in
+Blender have 32 bits: the seed, which has up to 63, is a string (in files of earlier versions a number).
 """
 
 from __future__ import annotations
@@ -43,7 +44,7 @@ def describe(folder: JobFolder, local: np.ndarray, vertices: np.ndarray, *, blen
         "uuid": uuid.uuid4().hex,
         "prompt": spec.prompt,
         "negative_prompt": spec.negative_prompt,
-        "seed": int(config.get("run", {}).get("seed", 0)),
+        "seed": str(int(config.get("run", {}).get("seed", 0))),
         "quality": spec.quality,
         "method": spec.method,
         "version": str(made_by.get("cograd3d", __version__)),

@@ -1,7 +1,10 @@
-"""Where in the open file assets go: measured when they are ordered, looked up when they come."""
+"""Where in the open file assets go: measured when they are ordered, looked up when they come. A file that is saved under another name takes
+the jobs that were ordered from it along.
+"""
 
 from __future__ import annotations
 
+import logging
 import secrets
 from pathlib import Path
 from typing import Any
@@ -9,9 +12,15 @@ from typing import Any
 import bpy
 import numpy as np
 
-from ..placement import Home, Placement, order_document, placed_in_box, read_home, read_placement
+from ...backend.errors import OutputError
+from .. import session
+from ..placement import Home, Placement, move_home, order_document, placed_in_box, read_home, read_placement
 
 _document = secrets.token_hex(8)
+_path_before = ""
+"""Of the open file, when the saving began that is going on."""
+
+_log = logging.getLogger(__name__)
 
 
 def placement_for(scene: bpy.types.Scene) -> Placement:
@@ -88,12 +97,44 @@ def _on_load(*_: Any) -> None:
     _document = secrets.token_hex(8)
 
 
+@bpy.app.handlers.persistent
+def _before_save(*_: Any) -> None:
+    global _path_before
+    _path_before = bpy.data.filepath
+
+
+@bpy.app.handlers.persistent
+def _after_save(*_: Any) -> None:
+    """A copy and the startup file are saved without the open file changing its path: nothing moves."""
+    if bpy.data.filepath != _path_before:
+        _move_homes(_path_before, bpy.data.filepath)
+
+
+def _move_homes(before: str, now: str) -> None:
+    from .standing import forget  # which needs this module
+
+    for job in session.manager().jobs:
+        home = read_home(job.path)
+        if home is not None and home.is_file(before, _document):
+            try:
+                move_home(job.path, now)
+            except (OutputError, ValueError) as error:  # not numbers, in a damaged one: the others move, and this can be imported by hand
+                _log.warning("%s", error)
+    forget()
+
+
+_HANDLERS = {"load_post": _on_load, "save_pre": _before_save, "save_post": _after_save}
+
+
 def register() -> None:
-    """Notice when another file is opened."""
-    bpy.app.handlers.load_post.append(_on_load)
+    """Notice when another file is opened, and when this one gets another path."""
+    for name, handler in _HANDLERS.items():
+        getattr(bpy.app.handlers, name).append(handler)
 
 
 def unregister() -> None:
     """Undo `register`."""
-    if _on_load in bpy.app.handlers.load_post:
-        bpy.app.handlers.load_post.remove(_on_load)
+    for name, handler in _HANDLERS.items():
+        functions = getattr(bpy.app.handlers, name)
+        if handler in functions:
+            functions.remove(handler)

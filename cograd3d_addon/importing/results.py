@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import logging
 import textwrap
@@ -63,11 +64,12 @@ def import_result(folder: JobFolder, scene: bpy.types.Scene, placement: Placemen
         raise InputError(f"The scene {scene.name} is linked from another file.", remedy="Open that file, or choose a scene of this one.")
     asset = read_asset(folder.asset_path)
     where = placement or current_placement(scene, folder.path)
-    mesh, data = _make_parts(folder, asset, local_matrix(where, bounds_of(asset.vertices)))
-    thing = bpy.data.objects.new(object_name(folder.spec.prompt), mesh)
-    thing[metadata.KEY] = data
-    thing.matrix_world = Matrix(object_matrix(where))
-    collection_of(scene, RESULTS).objects.link(thing)
+    with _all_or_nothing():
+        mesh, data = _make_parts(folder, asset, local_matrix(where, bounds_of(asset.vertices)))
+        thing = bpy.data.objects.new(object_name(folder.spec.prompt), mesh)
+        thing[metadata.KEY] = data
+        thing.matrix_world = Matrix(object_matrix(where))
+        collection_of(scene, RESULTS).objects.link(thing)
     _imports += 1
     return thing
 
@@ -87,7 +89,8 @@ def import_onto(folder: JobFolder, thing: bpy.types.Object) -> None:
     check_replaceable(thing)
     asset = read_asset(folder.asset_path)
     old, before, made_before = thing.data, thing[metadata.KEY], _own_parts(thing.data)
-    mesh, data = _make_parts(folder, asset, local_frame(thing), old)
+    with _all_or_nothing():
+        mesh, data = _make_parts(folder, asset, local_frame(thing), old)
     data["replaced"] = json.dumps([str(before.get("job", "")), *metadata.replaced_jobs(before)])
     old.user_remap(mesh)
     for other in [other for other in results() if other.data == mesh]:
@@ -181,7 +184,7 @@ def object_name(prompt: str) -> str:
 def _make_parts(
     folder: JobFolder, asset: Asset, local: np.ndarray, before: bpy.types.Mesh | None = None
 ) -> tuple[bpy.types.Mesh, metadata.Metadata]:
-    """A new mesh with material and image, and the metadata. If it fails nothing stays behind.
+    """A new mesh with material and image, and the metadata, which Blender is known to take.
 
     Args:
         folder: the job's.
@@ -194,6 +197,8 @@ def _make_parts(
     data = metadata.describe(folder, local, vertices, blender=bpy.app.version_string)
     image = make_image(name, asset.texture, folder.path)
     mesh = make_mesh(name, asset, vertices, flipped=bool(np.linalg.det(local[:3, :3]) < 0))
+    mesh[metadata.KEY] = data  # what Blender does not take it refuses here, before anything that was there is changed
+    del mesh[metadata.KEY]
     kept = list(before.materials) if before is not None else []
     if before is None or not any(kept):
         materials = [make_material(name, image, asset.roughness)]
@@ -206,6 +211,18 @@ def _make_parts(
     for datablock in (mesh, image, *(material for material in materials if material not in kept)):
         datablock[_MADE_BY] = data["uuid"]
     return mesh, data
+
+
+@contextlib.contextmanager
+def _all_or_nothing() -> Iterator[None]:
+    """Where what is done inside fails, everything that it made is removed again."""
+    kinds = (bpy.data.objects, bpy.data.meshes, bpy.data.materials, bpy.data.images, bpy.data.collections)
+    before = {datablock for kind in kinds for datablock in kind}
+    try:
+        yield
+    except BaseException:
+        bpy.data.batch_remove([datablock for kind in kinds for datablock in kind if datablock not in before])
+        raise
 
 
 def _own_parts(mesh: bpy.types.Mesh) -> list[bpy.types.ID]:

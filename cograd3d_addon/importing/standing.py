@@ -59,8 +59,9 @@ def is_in(thing: bpy.types.Object, scene: bpy.types.Scene) -> bool:
 
 
 def forget() -> None:
-    """Search again for what was not there: another file was opened, or something was undone."""
+    """Look again: another file was opened, something was undone, or this file was saved under another name."""
     _searched.clear()
+    _home.cache_clear()
 
 
 def _candidates(job: Job, scene: bpy.types.Scene) -> Iterator[bpy.types.Object]:
@@ -96,11 +97,11 @@ def _shows(thing: bpy.types.Object, job_id: str) -> bool:
 
 @functools.lru_cache(maxsize=64)
 def _home(folder: Path) -> Home | None:
-    """It is written before the job is there, and stays."""
+    """It is written before the job is there, and changes only when the file gets another name."""
     return read_home(folder)
 
 
 @functools.lru_cache(maxsize=64)
 def _ordered_matrix(folder: Path) -> np.ndarray:
-    """So is this."""
+    """Written as early, and it stays."""
     return provisional_matrix(read_placement(folder) or Placement())

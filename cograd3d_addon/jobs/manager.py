@@ -154,17 +154,26 @@ class JobManager:
         """Delete a job's folder with everything in it.
 
         Raises:
-            JobError: a process works on it, or is going to.
+            JobError: a process works on it, or is going to, or another job still has to begin with its result.
             OutputError: it cannot be deleted.
         """
         if job.id in self._runs:
             raise JobError("The job is still running.", remedy="Cancel it first, and wait until it has ended.")
         _refuse_if_elsewhere(job)
         if job.path.exists():
+            if (other := self.needed_by(job)) is not None:
+                raise JobError(
+                    f"{job.id} is still needed: {other.id} begins with its result, and has saved no state of its own yet.",
+                    remedy="Let that one go on until it has, or discard it first.",
+                )
             disk.refuse_if_in_use(job.folder)
             job.folder.close()
             disk.delete(job.path)
         self._forget(job)
+
+    def needed_by(self, job: Job) -> Job | None:
+        """A job that has to begin with the result of this one, because it has no checkpoint to go on from yet; None if there is none."""
+        return next((other for other in self.jobs if other is not job and _begins_with(other, job)), None)
 
     def _forget(self, job: Job) -> None:
         if job in self._queue:
@@ -442,6 +451,13 @@ def _unqueue(job: Job) -> None:
     """Have a reload of the add-on not take the job for one that waits."""
     with contextlib.suppress(CoGradError):  # a folder that is gone needs none
         write_claim(job.path, Claim.mine())
+
+
+def _begins_with(job: Job, other: Job) -> bool:
+    """Whether a job that may still be run needs another one's folder for that. Names are compared: paths can be spelled in several ways."""
+    if job.status is JobStatus.FINISHED or job.checkpoint or job.is_damaged or job.is_gone:
+        return False
+    return other.id in (Path(job.spec.refines).name, Path(job.spec.initial).parent.name)
 
 
 def _waits_elsewhere(path: Path) -> bool:

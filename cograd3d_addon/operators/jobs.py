@@ -10,7 +10,7 @@ from ..importing.results import restore_textures
 from ..jobs import Job
 from ..package import ROOT_PACKAGE
 from ..settings.choices import choices_of, lower_quality
-from ..shape_file import remove_unused
+from ..shape_file import remove_unused, starts_of
 from . import ordering
 from .job_operator import JobOperator
 
@@ -23,7 +23,7 @@ def discard(job: Job) -> None:
     manager = session.manager()
     manager.discard(job)
     restore_textures(job.id)
-    remove_unused(manager.root, {str(other.spec.initial) for other in manager.jobs})
+    remove_unused(manager.root, set().union(*(starts_of(other.spec, other.config) for other in manager.jobs)))
 
 
 class COGRAD3D_OT_discard_job(JobOperator, bpy.types.Operator):
@@ -35,7 +35,10 @@ class COGRAD3D_OT_discard_job(JobOperator, bpy.types.Operator):
 
     @classmethod
     def why_not(cls, job: Job) -> str:
-        return _STILL_RUNNING if job.status.is_live else ""
+        if job.status.is_live:
+            return _STILL_RUNNING
+        other = session.manager().needed_by(job)
+        return f"{other.id} begins with its result: let that one save a first state, or discard it first" if other is not None else ""
 
     def invoke(self, context: bpy.types.Context, event: bpy.types.Event) -> set[str]:
         message = "Its folder is deleted from the disk. This cannot be undone."
@@ -85,7 +88,8 @@ class COGRAD3D_OT_copy_settings(JobOperator, bpy.types.Operator):
         return _DAMAGED if job.is_damaged else ""
 
     def act(self, context: bpy.types.Context, job: Job) -> None:
-        context.scene.cograd3d.take(choices_of(job.spec, job.config))
+        if lost := context.scene.cograd3d.take(choices_of(job.spec, job.config)):
+            self.report({"WARNING"}, lost)
 
 
 class COGRAD3D_OT_reproduce(JobOperator, bpy.types.Operator):

@@ -128,11 +128,12 @@ def follow() -> bool:
 
 
 def register() -> None:
-    """Register the operators, and look for models a first time."""
+    """Register the operators, and look for models a first time where somebody may want to see them."""
     for cls in CLASSES:
         bpy.utils.register_class(cls)
     session.register_poller(follow)
-    shelf.look()
+    if not bpy.app.background:
+        shelf.look()
 
 
 def unregister() -> None:

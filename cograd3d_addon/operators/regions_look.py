@@ -99,6 +99,8 @@ class COGRAD3D_OT_region_camera(bpy.types.Operator):
         view = sources.require(context)
         region = sources.selected(view).active
         render = context.scene.render
+        active = context.collection
+        collection = context.scene.collection if active.library or active.override_library else active
         if self.square:
             render.resolution_x = render.resolution_y = max(render.resolution_x, render.resolution_y)
             render.pixel_aspect_x = render.pixel_aspect_y = 1.0
@@ -115,7 +117,7 @@ class COGRAD3D_OT_region_camera(bpy.types.Operator):
         data.display_size = distance / 10
         camera = bpy.data.objects.new(data.name, data)
         camera.matrix_world = Matrix(matrix.tolist())
-        context.collection.objects.link(camera)
+        collection.objects.link(camera)
         if view.owner:
             sources.mark_camera(camera, bpy.data.objects[view.owner])
         for other in context.selected_objects:

@@ -128,8 +128,10 @@ class COGRAD3D_OT_copy_object_settings(bpy.types.Operator):
             spec, config = metadata.request_of(context.active_object[metadata.KEY])
         except CoGradError as error:
             return report(self, error)
-        context.scene.cograd3d.take(choices_of(spec, config))
-        self.report({"INFO"}, "Prompt and settings are in the panel")
+        if lost := context.scene.cograd3d.take(choices_of(spec, config)):
+            self.report({"WARNING"}, lost)
+        else:
+            self.report({"INFO"}, "Prompt and settings are in the panel")
         return {"FINISHED"}
 
 

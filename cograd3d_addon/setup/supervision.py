@@ -126,14 +126,14 @@ class Supervisor:
         return replace(seen, root=ours.root, can_remove=ours.can_remove, can_verify=True, is_existing=True, log=self._log())
 
     def _look_at_variable(self, python: Path) -> Situation:
-        if not python.is_file():
-            message = f"COGRAD3D_PYTHON names {python}, which does not exist."
+        if (trouble := _unusable(python)) is not None:
+            message = f"The variable COGRAD3D_PYTHON: {trouble}"
             return Situation(Phase.DAMAGED, message, "Correct that variable, or unset it, and restart Blender.")
         return Situation(Phase.READY, f"Used as the variable COGRAD3D_PYTHON says: {python}", python=python)
 
     def _look_at_existing(self, python: Path) -> Situation:
-        if not python.is_file():
-            return Situation(Phase.DAMAGED, f"{python} is no file.", _CHOOSE_ANOTHER)
+        if (trouble := _unusable(python)) is not None:
+            return Situation(Phase.DAMAGED, trouble, _CHOOSE_ANOTHER)
         found = existing.tried(python)
         if found is None:
             return Situation(Phase.UNKNOWN, f"{python} has not been tried out yet.", 'Press "Try It Out".')
@@ -263,3 +263,11 @@ class Supervisor:
         """Blender is leaving: end an installation, which can be continued; let a removal come to its end."""
         self.cancel()
         self._cards.stop()
+
+
+def _unusable(python: Path) -> str | None:
+    """Why there is no such file to be run; None if there is one."""
+    try:
+        return None if python.is_file() else f"{python} is no file."
+    except OSError as error:  # a folder on the way that may not be entered
+        return f"{python} cannot be read: {error.strerror or error}."

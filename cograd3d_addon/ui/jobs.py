@@ -44,9 +44,10 @@ class COGRAD3D_UL_jobs(bpy.types.UIList):
 
     def filter_items(self, context, data, property) -> tuple[list[int], list[int]]:
         wanted, text = data.job_filter, self.filter_name.casefold()
+        jobs = {job.id: job for job in session.manager().jobs}
         flags = []
         for item in getattr(data, property):
-            job = session.manager().get(item.name)
+            job = jobs.get(item.name)
             shown = job is not None and is_shown(job, wanted) and text in job.spec.prompt.casefold()
             flags.append(self.bitflag_filter_item if shown else 0)
         return flags, []

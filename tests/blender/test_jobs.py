@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 
 import bpy
 import pytest
@@ -170,6 +171,72 @@ class TestFolders:
         ops.jobs_remove_all()
         assert session.manager().jobs == [running]
         assert not done.path.exists()
+
+
+class TestWhatOtherJobsNeed:
+    """Discarding leaves what a job that is still to run begins with."""
+
+    @pytest.fixture
+    def refinement(self, ordered, session, pump, addon_module, fake_worker):
+        """A finished job, and one that refines it and runs without having saved anything."""
+        job = ordered("quick")
+        pump(lambda: job.status.is_over, what="the end")
+        job.folder.splats_path.write_bytes(b"something")
+        fake_worker("stuck")
+        addon_module("setup").supervisor.refresh()
+        spec, config = addon_module("..backend.refinement").refine(job.folder, [])
+        manager = session.manager()
+        other = manager.submit(spec, config)
+        yield job, other
+        if other.status.is_live:
+            manager.cancel(other)
+            manager.cancel(other)  # it listens to nobody
+
+    def test_a_queued_refinement_keeps_its_beginning(self, refinement, session):
+        job, other = refinement
+        session.select_job(job.id)
+        assert other.id in why_grey(ops.discard_job)
+        session.select_job(other.id)
+        with pytest.raises(RuntimeError, match=other.id):
+            ops.discard_job(job=job.id)
+        assert job.folder.splats_path.exists()
+        ops.discard_job()
+        session.select_job(job.id)
+        ops.discard_job()
+        assert session.manager().jobs == []
+
+    def test_removing_all_leaves_what_runs_and_what_that_needs(self, refinement, session, pump, ordered):
+        job, other = refinement
+        pump(lambda: other.status.value == "running", what="the refinement")
+        ops.generate()
+        with pytest.raises(RuntimeError, match=f"{job.id} is still needed: {other.id}"):
+            ops.jobs_remove_all()
+        assert session.manager().jobs == [other, job] and job.folder.splats_path.exists()
+
+    def test_removing_all_takes_a_refinement_that_waits_along(self, refinement, session):
+        ops.jobs_remove_all()
+        assert session.manager().jobs == []
+
+    def test_a_refinement_keeps_the_shape_that_was_asked_for(self, ordered, session, pump, addon_module):
+        bpy.ops.mesh.primitive_cube_add()
+        bpy.context.scene.cograd3d.initial_source = "SELECTED"
+        job = ordered("quick")
+        pump(lambda: job.status.is_over, what="the end")
+        shape = Path(job.spec.initial)
+        job.folder.splats_path.write_bytes(b"something")
+        spec, config = addon_module("..backend.refinement").refine(job.folder, [])
+        other = session.manager().submit(spec, config)
+        pump(lambda: other.status.is_over, what="the refinement's end")
+        session.select_job(job.id)
+        ops.discard_job()
+        assert not job.path.exists() and shape.exists()
+        session.select_job(other.id)
+        ops.retry_lower()
+        assert session.selected_job().spec.initial == str(shape)
+        ops.discard_job()
+        session.select_job(other.id)
+        ops.discard_job()
+        assert session.manager().jobs == [] and not shape.exists()
 
 
 @pytest.mark.parametrize(("name", "opens"), [("show_environment", "addon_show"), ("allow_online_access", "userpref_show")])

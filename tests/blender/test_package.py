@@ -8,6 +8,7 @@ import threading
 import zipfile
 from pathlib import Path
 
+import addon_utils
 import bpy
 import pytest
 
@@ -111,6 +112,29 @@ def test_life(not_installed: None, zip_file: Path, folders: Path) -> None:
     assert added(bare, registered()) == {}
     assert not extension_folder().exists()
     assert (folders / "jobs" / "kept").exists()
+
+
+def test_without_preferences_it_says_where_to_enable_it(installed: str, folders: Path, capfd) -> None:
+    """As `blender --addons` asks for it; it can be enabled as usual afterwards."""
+    bare = registered()
+    assert addon_utils.enable(installed, default_set=False) is None
+    assert "Enable it there, under Add-ons" in "".join(capfd.readouterr())
+    assert added(bare, registered()) == {}
+    bpy.ops.preferences.addon_enable(module=installed)
+    assert installed in bpy.context.preferences.addons
+    bpy.ops.preferences.addon_disable(module=installed)
+
+
+def test_preferences_that_cannot_be_used_are_taken_back(installed: str, folders: Path, monkeypatch) -> None:
+    bare = registered()
+    bpy.ops.preferences.addon_enable(module=installed)
+    supervision = importlib.import_module(f"{installed}.cograd3d_addon.setup")
+    bpy.ops.preferences.addon_disable(module=installed)
+    with monkeypatch.context() as patch:
+        patch.setattr(supervision.supervisor, "choose", lambda **folders: 1 / 0)
+        with pytest.raises(RuntimeError):
+            bpy.ops.preferences.addon_enable(module=installed)
+    assert added(bare, registered()) == {}
 
 
 def test_installing_a_new_version_over_an_enabled_one(addon, zip_file: Path) -> None:

@@ -117,6 +117,10 @@ class TestSettings:
 
 
 class TestModels:
+    def test_nobody_looks_where_nobody_sees(self, addon_module):
+        """A render farm's Blender without a window leaves the disks alone."""
+        assert bpy.app.background and not addon_module("settings.models").shelf.is_looking
+
     @pytest.fixture
     def shelf(self, addon_module, tmp_path, monkeypatch, pump):
         """What is found on this computer: nothing, and no GPU."""

@@ -223,6 +223,21 @@ def test_a_camera_that_sees_what_the_view_sees(viewport, asset, grid, width, hei
     assert x / w * width == pytest.approx(y / w * height, abs=1e-2), "the picture is square"
 
 
+def test_a_camera_is_made_while_a_linked_collection_is_active(viewport, asset, grid, tmp_path):
+    """Nothing can be put there; the scene's own takes it, as it takes Blender's cameras."""
+    theirs = bpy.data.collections.new("Theirs")
+    bpy.data.libraries.write(str(tmp_path / "library.blend"), {theirs})
+    bpy.data.collections.remove(theirs)
+    with bpy.data.libraries.load(str(tmp_path / "library.blend"), link=True) as (_, wanted):
+        wanted.collections = ["Theirs"]
+    bpy.context.scene.collection.children.link(wanted.collections[0])
+    bpy.context.view_layer.active_layer_collection = bpy.context.view_layer.layer_collection.children["Theirs"]
+    assert bpy.context.collection.library
+    ops.region_select(region=13)
+    ops.region_camera()
+    assert bpy.context.active_object.users_collection == (bpy.context.scene.collection,)
+
+
 def test_the_grid_stays_while_its_camera_is_active(viewport, asset, grid):
     ops.region_select(region=1)
     ops.region_camera()

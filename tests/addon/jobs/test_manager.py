@@ -196,6 +196,53 @@ def test_what_another_process_works_on_is_not_discarded(stage):
     assert folder.path.exists()
 
 
+def refinement(stage, job, **spec):
+    """A job that begins with the result of another one."""
+    initial = str(job.folder.splats_path)
+    return stage.manager.submit(JobSpec(prompt="a red cat", initial=initial, **({"refines": str(job.path)} | spec)), {})
+
+
+@pytest.mark.parametrize("refines", [True, False], ids=["refined", "ordered again from its object"])
+def test_what_another_job_begins_with_is_not_discarded(stage, refines):
+    job = stage.submit("quick")
+    stage.finish(job)
+    stage.part = "long"
+    other = refinement(stage, job, **({} if refines else {"refines": ""}))
+    with pytest.raises(JobError, match=other.id):
+        stage.manager.discard(job)
+    assert stage.manager.needed_by(job) is other and stage.manager.needed_by(other) is None
+    stage.manager.cancel(other)  # before it began: it can still be taken up
+    with pytest.raises(JobError, match=other.id):
+        stage.manager.discard(job)
+    assert job.path.exists()
+    stage.manager.resume(other)
+    stage.run_until(other)
+    with pytest.raises(JobError, match=other.id):
+        stage.manager.discard(job)
+    stage.manager.cancel(other)
+    stage.finish(other)
+    assert other.checkpoint and other.is_resumable
+    stage.manager.discard(job)
+    assert not job.path.exists()
+
+
+def test_what_a_discarded_job_was_to_begin_with_can_be_discarded(stage):
+    job = stage.submit("quick")
+    stage.finish(job)
+    stage.manager.discard(refinement(stage, job))
+    stage.manager.discard(job)
+    assert stage.manager.jobs == []
+
+
+def test_what_a_finished_job_began_with_can_be_discarded(stage):
+    job = stage.submit("quick")
+    stage.finish(job)
+    other = refinement(stage, job)
+    stage.finish(other)
+    stage.manager.discard(job)
+    assert stage.manager.jobs == [other]
+
+
 def test_a_worker_that_cannot_be_called(tmp_path):
     def command(folder):
         raise SetupError("There is no environment.", remedy="Set it up.")

@@ -376,6 +376,21 @@ class TestExistingPython:
         supervisor.choose(location=root, own_python=tmp_path / "gone")
         assert supervisor.situation.phase is Phase.DAMAGED and not supervisor.situation.is_ready
 
+    def test_that_may_not_be_looked_at(self, supervisor, root, tmp_path, monkeypatch):
+        usual = Path.is_file
+
+        def is_file(path):
+            if path.parent.name == "private":
+                raise PermissionError(13, "Permission denied")
+            return usual(path)
+
+        monkeypatch.setattr(Path, "is_file", is_file)
+        supervisor.choose(location=root, own_python=tmp_path / "private" / "python")
+        assert supervisor.situation.phase is Phase.DAMAGED and "cannot be read: Permission denied." in supervisor.situation.message
+        monkeypatch.setenv("COGRAD3D_PYTHON", str(tmp_path / "private" / "python"))
+        supervisor.refresh()
+        assert supervisor.situation.phase is Phase.DAMAGED and "COGRAD3D_PYTHON" in supervisor.situation.message
+
     def test_giving_it_up_goes_back_to_our_own(self, supervisor, play, python, root):
         put_environment(root)
         play("broken")

@@ -105,6 +105,15 @@ def test_a_copy_of_the_scene_is_another(end, ordered):
     assert results()[0].name in scene.objects
 
 
+def test_another_scene_that_got_its_name_is_not_it(end, ordered):
+    scene = bpy.context.scene
+    name, scene.name = scene.name, "Mine"
+    other = bpy.data.scenes.new(name)
+    assert other.name == name
+    end()
+    assert results()[0].name in scene.objects and not other.objects
+
+
 def test_says_so_if_its_scene_is_gone(end, ordered, automatic):
     scene = bpy.context.scene
     bpy.data.scenes.new("Another")
@@ -138,6 +147,93 @@ def test_stays_away_if_not_wanted(end):
     bpy.context.scene.cograd3d.import_when_done = False
     end()
     assert not results()
+
+
+def saved(path) -> str:
+    bpy.ops.wm.save_as_mainfile(filepath=str(path))
+    return bpy.data.filepath
+
+
+class TestAFileThatWasSavedElsewhere:
+    """What was ordered from it comes when it is opened again, by whatever name."""
+
+    def test_for_the_first_time(self, end, ordered, automatic, tmp_path):
+        path = saved(tmp_path / "mine.blend")
+        bpy.ops.wm.read_homefile(use_factory_startup=True, use_empty=True)
+        bpy.ops.wm.open_mainfile(filepath=path)
+        end()
+        assert len(results()) == 1 and automatic.state(ordered) == ""
+
+    @pytest.fixture
+    def ordered_in_a(self, job, addon_module, tmp_path):
+        """The job, as if it had been ordered from a.blend."""
+        path = saved(tmp_path / "a.blend")
+        order = addon_module("importing").order_for(bpy.context.scene)
+        addon_module("..backend.files").atomic_write_json(job.path / "blender.json", order)
+        bpy.ops.wm.save_mainfile()
+        return path
+
+    @pytest.fixture
+    def is_home(self, job, addon_module):
+        placing, placement = addon_module("importing.placing"), addon_module("placement")
+        return lambda: placing.home_scene(placement.read_home(job.path)) == bpy.context.scene
+
+    @pytest.mark.parametrize("reopened", [False, True])
+    def test_under_another_name(self, ordered_in_a, is_home, tmp_path, reopened):
+        if reopened:
+            bpy.ops.wm.open_mainfile(filepath=ordered_in_a)
+        path = saved(tmp_path / "b.blend")
+        assert is_home(), "at once"
+        bpy.ops.wm.open_mainfile(filepath=path)
+        assert is_home()
+        bpy.ops.wm.open_mainfile(filepath=ordered_in_a)
+        assert not is_home(), "it went with the file"
+
+    def test_a_copy_is_not_it(self, ordered_in_a, is_home, tmp_path):
+        copy = str(tmp_path / "copy.blend")
+        bpy.ops.wm.save_as_mainfile(filepath=copy, copy=True)
+        assert is_home()
+        bpy.ops.wm.open_mainfile(filepath=copy)
+        assert not is_home()
+        bpy.ops.wm.open_mainfile(filepath=ordered_in_a)
+        assert is_home()
+
+    def test_another_file_is_not_it(self, ordered_in_a, is_home, tmp_path):
+        bpy.ops.wm.read_homefile(use_factory_startup=True, use_empty=True)
+        other = saved(tmp_path / "other.blend")
+        bpy.ops.wm.open_mainfile(filepath=other)
+        assert not is_home()
+        bpy.ops.wm.open_mainfile(filepath=ordered_in_a)
+        assert is_home()
+
+    def test_what_stands_there_is_looked_up_again(self, ordered, session, addon_module, tmp_path):
+        """A run that goes on shows its views in the scene that it was ordered from."""
+        standing, kinds = addon_module("importing.standing"), addon_module("jobs")
+        ordered.status = kinds.JobStatus.RUNNING
+        assert standing.standing(ordered, bpy.context.scene).is_here
+        path = saved(tmp_path / "mine.blend")
+        bpy.ops.wm.open_mainfile(filepath=path)
+        assert standing.standing(ordered, bpy.context.scene).is_here
+        ordered.status = kinds.JobStatus.FINISHED
+
+    def test_a_disk_that_takes_nothing_does_not_keep_blender_from_saving(self, ordered, addon_module, tmp_path, monkeypatch, caplog):
+        error = addon_module("..backend.errors").OutputError("It could not be written.")
+
+        def refuse(*_):
+            raise error
+
+        monkeypatch.setattr(addon_module("importing.placing"), "move_home", refuse)
+        path = saved(tmp_path / "mine.blend")
+        assert path.endswith("mine.blend") and "could not be written" in caplog.text
+
+    def test_nobody_listens_when_the_extension_is_off(self, ordered, addon_module):
+        placing, handlers = addon_module("importing.placing"), bpy.app.handlers
+        lists = (handlers.load_post, handlers.save_pre, handlers.save_post)
+        ours = [sum(function.__module__ == placing.__name__ for function in functions) for functions in lists]
+        assert ours == [1, 1, 1]
+        placing.unregister()
+        assert not any(function.__module__ == placing.__name__ for functions in lists for function in functions)
+        placing.register()
 
 
 def test_does_not_come_into_another_file(ordered, session, addon_module):

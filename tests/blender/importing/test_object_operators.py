@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 from pathlib import Path
+from types import SimpleNamespace
 
 import bpy
 import pytest
@@ -27,6 +29,28 @@ def test_settings_are_copied_without_the_job(thing, job):
     chosen.prompt, chosen.quality, chosen.seed = "an owl", "high", 7
     assert ops.copy_object_settings() == {"FINISHED"}
     assert (chosen.prompt, chosen.quality, chosen.seed) == ("a golden teapot", "draft", 1)
+
+
+@pytest.mark.parametrize("name", ["copy_object_settings", "copy_settings"])
+def test_a_seed_that_the_panel_cannot_hold_is_told(name, thing, job, session, addon_module, monkeypatch):
+    seed = 2**63 - 1
+    if name == "copy_settings":
+        job.spec.overrides["run.seed"] = seed
+        cls = addon_module("operators.jobs").COGRAD3D_OT_copy_settings
+    else:
+        spec = json.loads(thing["cograd3d"]["spec"])
+        thing["cograd3d"]["spec"] = json.dumps(spec | {"overrides": spec["overrides"] | {"run.seed": seed}})
+        cls = addon_module("operators.results").COGRAD3D_OT_copy_object_settings
+    told = []
+    operator = SimpleNamespace(report=lambda kinds, text: told.append((kinds, text)))
+    if name == "copy_settings":
+        cls.act(operator, bpy.context, job)
+    else:
+        cls.execute(operator, bpy.context)
+    ((kinds, text),) = told
+    assert kinds == {"WARNING"} and str(seed) in text and "Reproduce" in text
+    assert getattr(ops, name)() == {"FINISHED"}
+    assert bpy.context.scene.cograd3d.seed == 2**31 - 1
 
 
 def test_reproducing_orders_the_same(thing, job, session, fake_worker, addon_module, pump):

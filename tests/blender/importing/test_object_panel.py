@@ -21,6 +21,12 @@ def test_facts_and_buttons(thing, panel):
     assert "import_onto" not in drawn.operators, "it shows the selected job already"
 
 
+@pytest.mark.parametrize("seed", ["9223372036854775807", 12])
+def test_a_seed_is_shown_as_text_and_as_the_number_of_earlier_versions(thing, panel, seed):
+    thing["cograd3d"]["seed"] = seed
+    assert str(seed) in draw(panel).texts
+
+
 def test_another_finished_job_can_take_its_place(thing, another_job, session, panel):
     session.select_job(another_job("2026-01-02-other-0a1b2d").id)
     assert "import_onto" in draw(panel).operators

@@ -188,11 +188,22 @@ class TestRemembers:
     def test_how_it_was_made(self, thing, job):
         data = thing["cograd3d"]
         assert data["prompt"] == "a golden teapot" and data["negative_prompt"] == ""
-        assert data["seed"] == 1 and data["quality"] == "draft" and data["method"] == "cograd3d"
+        assert data["seed"] == "1" and data["quality"] == "draft" and data["method"] == "cograd3d"
         assert data["version"] == "0.1.0" and data["prior"] == "builtin:exact" and len(data["prior_fingerprint"]) >= 16
         assert data["job"] == job.id and data["created"].startswith("20")
         versions = json.loads(data["versions"])
         assert versions["blender"] == bpy.app.version_string and versions["torch"] and versions["cograd3d"] == "0.1.0"
+
+    @pytest.mark.parametrize("seed", [2**31, 2**63 - 1])
+    def test_a_seed_that_blender_has_no_number_for(self, seed, job, another_job, session):
+        config = job.folder.config
+        config["run"]["seed"] = seed
+        (job.path / "config.json").write_text(json.dumps(config))
+        thing = import_again(job)
+        assert thing["cograd3d"]["seed"] == str(seed)
+        other = another_job("2026-01-02-other-0a1b2d")
+        assert bpy.ops.cograd3d.import_onto(job=other.id) == {"FINISHED"}
+        assert thing["cograd3d"]["seed"] == str(seed) and thing["cograd3d"]["job"] == other.id
 
     def test_also_in_a_saved_file_without_its_job(self, thing, job, tmp_path):
         name, data = thing.name, thing["cograd3d"].to_dict()
@@ -463,6 +474,32 @@ class TestDamage:
             (job.path / name).unlink(missing_ok=True)
         shutil.rmtree(job.path / "views")
         assert import_again(job)["cograd3d"]["prompt"] == "a golden teapot"
+
+    @pytest.mark.parametrize("module, name", [("results", "make_material"), ("results", "collection_of"), ("metadata", "describe")])
+    def test_something_that_nobody_thought_of(self, module, name, job, addon_module, monkeypatch):
+        before = counts()
+        module = addon_module(f"importing.{module}")
+        made = getattr(module, name)
+
+        def fail(*arguments, **options):
+            made(*arguments, **options)
+            raise ValueError("never heard of")
+
+        monkeypatch.setattr(module, name, fail)
+        with pytest.raises(RuntimeError, match="never heard of"):
+            bpy.ops.cograd3d.import_result(job=job.id)
+        assert counts() == before
+
+    @pytest.mark.parametrize("onto", [False, True])
+    def test_metadata_that_blender_does_not_take(self, onto, thing, job, addon_module, monkeypatch):
+        metadata = addon_module("importing.metadata")
+        describe = metadata.describe
+        monkeypatch.setattr(metadata, "describe", lambda *arguments, **options: describe(*arguments, **options) | {"number": 2**40})
+        mesh, material, image, data, before = thing.data, thing.data.materials[0], image_of(thing), thing["cograd3d"].to_dict(), counts()
+        with pytest.raises(RuntimeError, match="OverflowError"):
+            getattr(bpy.ops.cograd3d, "import_onto" if onto else "import_result")(job=job.id)
+        assert counts() == before
+        assert (thing.data, thing.data.materials[0], image_of(thing)) == (mesh, material, image) and thing["cograd3d"].to_dict() == data
 
     def test_the_whole_folder_is_gone(self, job, refused):
         shutil.rmtree(job.path)
