@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 from pathlib import Path
 
@@ -15,7 +16,7 @@ from ..placement import read_home
 from . import preview
 from .placing import home_scene, is_home_file
 from .results import import_onto, import_result, is_linked, object_of_job
-from .undo import obstacle, push_undo
+from .undo import obstacle
 
 _log = logging.getLogger(__name__)
 
@@ -80,21 +81,37 @@ def tick() -> None:
 
 
 def _finish(job_id: str) -> None:
+    """Bring what waited, in an undo step that is the import alone.
+
+    In a window an operator does it: Adjust Last Operation goes back to before the last one that Blender knows of, and would take an import
+    that came after it away.
+    """
     del _waiting[job_id]
+    windows = bpy.context.window_manager.windows
+    with contextlib.ExitStack() as stack:
+        if windows:
+            stack.enter_context(bpy.context.temp_override(window=bpy.context.window or windows[0]))
+        if windows and not bpy.app.background:
+            bpy.ops.cograd3d.bring_result("EXEC_DEFAULT", True, job=job_id)
+        elif bring_ordered(job_id) and bpy.ops.ed.undo_push.poll():
+            bpy.ops.ed.undo_push(message="Import Result")
+
+
+def bring_ordered(job_id: str) -> bool:
+    """Bring a finished job's result to where it was ordered, and take its preview away. Returns whether it came; `state` says why not."""
     job = session.manager().get(job_id)
     scene = home_scene(read_home(job.path)) if job is not None else None
-    if job is None or scene is None:  # the job was discarded, or another file was opened
-        preview.remove(job_id)
-        return
     try:
+        if job is None or scene is None:  # the job was discarded, or another file was opened
+            return False
         bring(job, scene)
     except Exception as error:  # nobody is there to see it raised
         _problems[job_id] = str(error) if isinstance(error, CoGradError) else f"It could not be imported: {error}"
         _log.warning("%s was not imported", job_id, exc_info=error)
+        return False
+    finally:
         preview.remove(job_id)
-    else:
-        preview.remove(job_id)  # before the undo step, which is to take back the import alone
-        push_undo(f"Import {job.spec.prompt}"[:60])
+    return True
 
 
 def register() -> None:

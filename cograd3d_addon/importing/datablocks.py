@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import logging
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -119,7 +120,7 @@ def restore_texture_file(image: bpy.types.Image, folder: Path) -> None:
     if image.filepath and path.is_file():
         return
     if not image.filepath or not path.parent.is_dir():
-        path = folder / (path.name or f"{bpy.path.clean_name(image.name)}.png")
+        path = _free(folder / (path.name or f"{bpy.path.clean_name(image.name)}.png"), image.packed_file.data)
         try:
             folder.mkdir(parents=True, exist_ok=True)
         except OSError as error:
@@ -127,6 +128,20 @@ def restore_texture_file(image: bpy.types.Image, folder: Path) -> None:
         image.filepath_raw = str(path)
     atomic_write_bytes(path, image.packed_file.data)
     image.pack()  # a packed file has a path of its own, from which USD's exporter takes the name
+
+
+def _free(path: Path, content: bytes) -> Path:
+    """The path, or one beside it that the content names, if what is there is something else: a file of the user's, or another image's."""
+    if not path.exists() or _holds(path, content):
+        return path
+    return path.with_name(f"{path.stem}-{hashlib.sha256(content).hexdigest()[:8]}{path.suffix}")
+
+
+def _holds(path: Path, content: bytes) -> bool:
+    try:
+        return path.stat().st_size == len(content) and path.read_bytes() == content
+    except OSError:  # a folder, or nothing that may be read
+        return False
 
 
 def write_packed(image: bpy.types.Image, folder: Path) -> None:

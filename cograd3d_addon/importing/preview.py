@@ -1,7 +1,8 @@
 """The asset as it grows: one object a running job, changed in place, never rendered, and gone when the job ends.
 
 Nothing here makes an undo step. Undoing, redoing and loading a file may take the object away or bring an old state back; it is put right at
-the next tick. If the user deletes it, the job gets no other.
+the next tick. If the user deletes it, the job gets no other. While Blender renders nothing is made, changed or removed; a tick after that
+catches up.
 """
 
 from __future__ import annotations
@@ -26,6 +27,7 @@ from .placing import home_scene
 from .reader import PreviewReader
 from .results import object_name, object_of_job
 from .scene_collections import PREVIEW, collection_of, find, remove_if_empty
+from .undo import is_rendering
 
 MARK = "cograd3d_preview"
 """Custom property of everything that belongs to a preview: the job's id."""
@@ -74,7 +76,10 @@ def remove(job_id: str) -> None:
     """Take a job's preview away, with everything that was made for it."""
     _previews.pop(job_id, None)
     _kept.discard(job_id)
-    _remove_data(job_id)
+    if is_rendering():
+        session.register_poller(reconcile)
+    else:
+        _remove_data(job_id)
 
 
 def on_event(job: Job, event: Event) -> None:
@@ -96,13 +101,18 @@ def tick() -> None:
             continue  # it ended while they were read
         known = _previews.setdefault(job_id, _Preview(gaussians))
         known.gaussians = gaussians
-        _show(job_id, known)
+        if is_rendering():
+            session.register_poller(reconcile)
+        else:
+            _show(job_id, known)
     if not _reader.is_busy:
         session.unregister_poller(tick)
 
 
 def reconcile() -> None:
-    """After undo, redo or load: previews of jobs that are over go, the others show their latest state again."""
+    """After undo, redo, load or a render: previews of jobs that are over go, the others show their latest state again."""
+    if is_rendering():
+        return
     session.unregister_poller(reconcile)
     for job_id in {str(thing.get(MARK, "")) for group in find(PREVIEW) for thing in group.objects} - {""}:
         if not _is_wanted(job_id):
@@ -116,6 +126,8 @@ def reconcile() -> None:
 
 def notice_deletions() -> None:
     """Find out whether the user deleted a preview, and remove what is left of it."""
+    if is_rendering():
+        return
     for job_id, known in _previews.items():
         if _notice_deletion(job_id, known):
             _remove_data(job_id)
@@ -233,5 +245,6 @@ def unregister() -> None:
         session.unregister_poller(poller)
     _reader.close()
     for job_id in list(_previews):
-        remove(job_id)
+        _remove_data(job_id)
+    _previews.clear()
     _kept.clear()

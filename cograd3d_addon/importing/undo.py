@@ -1,23 +1,18 @@
-"""Undo steps for what happens without an operator."""
+"""When what happens without the user's doing may change the open file."""
 
 from __future__ import annotations
 
 import bpy
 
 
-def push_undo(message: str) -> None:
-    """Make what was done since the last undo step one of its own. Does nothing where there is no window, as in background mode."""
-    windows = bpy.context.window_manager.windows
-    if not windows:
-        return
-    with bpy.context.temp_override(window=bpy.context.window or windows[0]):
-        if bpy.ops.ed.undo_push.poll():
-            bpy.ops.ed.undo_push(message=message)
+def is_rendering() -> bool:
+    """Whether a render is going on. Its thread reads the file's data: what is added to it or removed from it meanwhile crashes Blender."""
+    return bpy.app.is_job_running("RENDER")
 
 
 def obstacle() -> str:
     """Why nothing can be imported now in a way that one undo takes back; empty if nothing is in the way."""
-    if bpy.app.is_job_running("RENDER"):
+    if is_rendering():
         return "waits until the render is done"
     for window in bpy.context.window_manager.windows:
         active = window.view_layer.objects.active if window.view_layer else None

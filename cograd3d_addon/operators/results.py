@@ -84,6 +84,19 @@ class COGRAD3D_OT_import_result(bpy.types.Operator):
         return {"FINISHED"}
 
 
+class COGRAD3D_OT_bring_result(bpy.types.Operator):
+    """Put a result into the scene that it was ordered from, as happens by itself when its job is done"""
+
+    bl_idname = "cograd3d.bring_result"
+    bl_label = "Import Result"
+    bl_options = {"REGISTER", "UNDO", "INTERNAL"}
+
+    job: StringProperty(options={"HIDDEN", "SKIP_SAVE"})
+
+    def execute(self, context):
+        return {"FINISHED"} if automatic.bring_ordered(self.job) else {"CANCELLED"}
+
+
 class COGRAD3D_OT_import_onto(bpy.types.Operator):
     """Replace mesh, material and texture of the active object by this result; place, modifiers and parents stay"""
 
@@ -277,6 +290,7 @@ class COGRAD3D_MT_export(bpy.types.Menu):
 
 _CLASSES = (
     COGRAD3D_OT_import_result,
+    COGRAD3D_OT_bring_result,
     COGRAD3D_OT_import_onto,
     COGRAD3D_OT_copy_object_settings,
     COGRAD3D_OT_reproduce_object,

@@ -16,6 +16,7 @@ import bpy.utils.previews
 import numpy as np
 
 from .. import session
+from ..importing.undo import is_rendering
 
 MOST = 48
 """How many pictures are kept; those not shown for the longest time go first."""
@@ -23,6 +24,8 @@ MOST = 48
 _LARGEST = 512
 _MENU_PIXELS = 32
 _DELAY = 0.02
+_PATIENCE = 0.5
+"""Seconds between looks whether a render is done: reading a picture makes an image in the open file for a moment."""
 
 _log = logging.getLogger(__name__)
 
@@ -70,6 +73,8 @@ def load_wanted() -> int:
 
 
 def _load_in_turn() -> float | None:
+    if is_rendering():
+        return _PATIENCE
     if _wanted and _previews is not None:
         _load_next()
         session.redraw()

@@ -85,6 +85,21 @@ def test_the_texture_keeps_a_file_when_its_job_is_discarded(name, thing, job, tm
     assert path.parent == tmp_path / "textures" and path.read_bytes() == image.packed_file.data
 
 
+@pytest.mark.parametrize("theirs", [b"mine", None])
+def test_a_file_of_that_name_is_left_alone(theirs, thing, job, tmp_path):
+    """In `textures` beside the .blend file, which is the user's folder, too; a file that holds the same is used."""
+    (image,) = (node.image for node in thing.data.materials[0].node_tree.nodes if node.type == "TEX_IMAGE")
+    bpy.ops.wm.save_as_mainfile(filepath=str(tmp_path / "file.blend"))
+    there = tmp_path / "textures" / Path(bpy.path.abspath(image.filepath)).name
+    there.parent.mkdir()
+    content = bytes(image.packed_file.data) if theirs is None else theirs
+    there.write_bytes(content)
+    assert ops.discard_job() == {"FINISHED"}
+    path = Path(bpy.path.abspath(image.filepath))
+    assert there.read_bytes() == content and path.read_bytes() == image.packed_file.data
+    assert (path == there) is (theirs is None)
+
+
 def test_an_asset_has_picture_words_and_tags(thing, job):
     assert ops.mark_asset() == {"FINISHED"}
     assert thing.asset_data.description == "a golden teapot"

@@ -104,3 +104,59 @@ def test_a_damaged_file_is_only_a_missing_picture(running, tell):
     (running.path / "preview.ply").write_bytes(b"ply\nnothing")
     assert tell(1) is None
     assert running.status.value == "running"
+
+
+@pytest.fixture
+def rendering(addon_module, monkeypatch):
+    """`rendering(True)`: a render begins, `rendering(False)`: it is done."""
+
+    def set_rendering(value: bool) -> None:
+        for name in ("importing.preview", "ui.icons"):
+            monkeypatch.setattr(addon_module(name), "is_rendering", lambda: value)
+
+    return set_rendering
+
+
+def held() -> dict[str, set[str]]:
+    return {kind: set(getattr(bpy.data, kind).keys()) for kind in ("objects", "meshes", "materials", "collections", "images")}
+
+
+def test_nothing_is_made_or_shown_while_blender_renders(running, tell, rendering, pump, addon_module):
+    """The render's thread reads the same data."""
+    before = held()
+    rendering(True)
+    assert tell(1) is None and held() == before
+    rendering(False)
+    pump(lambda: addon_module("importing.preview").object_of(running.id), what="the preview, now that the render is done")
+
+
+def test_nothing_is_removed_while_blender_renders(running, tell, rendering, session, pump):
+    before = held()
+    tell(1)
+    shown = held()
+    rendering(True)
+    cancel(session, running, pump)
+    session.poll()
+    assert held() == shown
+    rendering(False)
+    pump(lambda: held() == before, what="the preview's end, now that the render is done")
+
+
+def test_what_the_user_deletes_during_a_render_is_noticed_afterwards(running, tell, rendering, addon_module):
+    thing = tell(1)
+    rendering(True)
+    bpy.data.objects.remove(thing)
+    addon_module("importing.preview").notice_deletions()
+    rendering(False)
+    addon_module("importing.preview").notice_deletions()
+    assert tell(2) is None and not [mesh for mesh in bpy.data.meshes if "cograd3d_preview" in mesh]
+
+
+def test_pictures_are_read_when_the_render_is_done(running, rendering, addon_module):
+    icons = addon_module("ui.icons")
+    rendering(True)
+    icons.icon(running.path / "preview.png", 1)
+    assert icons._load_in_turn() == icons._PATIENCE and icons._wanted
+    rendering(False)
+    icons._load_in_turn()
+    assert not icons._wanted
