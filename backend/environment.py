@@ -9,6 +9,7 @@ verified, and `install.log` keeps what pip said. A folder without `installed.jso
 
 from __future__ import annotations
 
+import contextlib
 import csv
 import enum
 import hashlib
@@ -17,12 +18,13 @@ import os
 import re
 import subprocess
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from .errors import SetupError
+from .files import disk_is_full
 
 PACKAGE_ROOT = Path(__file__).resolve().parent.parent
 REQUIREMENTS = Path(__file__).with_name("requirements.txt")
@@ -69,30 +71,63 @@ def _location_file(environ: Mapping[str, str]) -> Path:
 
 def default_location(environ: Mapping[str, str] = os.environ) -> Path:
     """The environment's folder: $COGRAD3D_ENV, else the one `setup --location` was given last, else `env` in the data folder."""
-    if environ.get("COGRAD3D_ENV"):
-        return Path(environ["COGRAD3D_ENV"]).expanduser().absolute()
+    return location_of_variable(environ) or remembered_location(environ) or data_folder(environ) / "env"
+
+
+def location_of_variable(environ: Mapping[str, str] = os.environ) -> Path | None:
+    """$COGRAD3D_ENV; None where it is not set."""
+    return Path(environ["COGRAD3D_ENV"]).expanduser().absolute() if environ.get("COGRAD3D_ENV") else None
+
+
+def remembered_location(environ: Mapping[str, str] = os.environ) -> Path | None:
+    """The folder that `setup --location` was given last; None where there is none, or nobody can read any more which."""
     try:
         remembered = _location_file(environ).read_text(encoding="utf-8").strip()
-    except OSError:
-        remembered = ""
-    return Path(remembered) if remembered else data_folder(environ) / "env"
+    except (OSError, ValueError):
+        return None
+    return Path(remembered) if remembered and "\0" not in remembered else None
 
 
 def remember_location(root: Path | None, environ: Mapping[str, str] = os.environ) -> None:
-    """Make `root` the environment that later commands find; None forgets it."""
+    """Make `root` the environment that later commands find; None forgets it.
+
+    Raises:
+        SetupError: the data folder cannot be written.
+    """
     file = _location_file(environ)
-    if root is None or root == data_folder(environ) / "env":
-        file.unlink(missing_ok=True)
-    else:
-        file.parent.mkdir(parents=True, exist_ok=True)
-        write_whole(file, str(root) + "\n")
+    with told_as_setup_error(file, "Mend that, or set the variable COGRAD3D_ENV to the environment's folder."):
+        if root is None or root == data_folder(environ) / "env":
+            file.unlink(missing_ok=True)
+        else:
+            file.parent.mkdir(parents=True, exist_ok=True)
+            write_whole(file, str(root) + "\n")
+
+
+@contextlib.contextmanager
+def told_as_setup_error(place: Path, remedy: str) -> Iterator[None]:
+    """What the system refuses becomes a `SetupError`, about `place` where it names no other; full disks and closed pipes `cli` tells."""
+    try:
+        yield
+    except BrokenPipeError:
+        raise
+    except OSError as error:
+        if disk_is_full(error):
+            raise
+        raise SetupError(
+            f"{error.filename2 or error.filename or place} cannot be used: {error.strerror or error}.", remedy=remedy
+        ) from error
 
 
 def write_whole(path: Path, text: str) -> None:
     """Write a small file so that it is whole or absent."""
     temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    temporary.write_text(text, encoding="utf-8")
-    os.replace(temporary, path)
+    try:
+        temporary.write_text(text, encoding="utf-8")
+        os.replace(temporary, path)
+    except OSError:
+        with contextlib.suppress(OSError):
+            temporary.unlink()
+        raise
 
 
 # --- What belongs in it
@@ -194,12 +229,15 @@ class Environment:
         return marker if isinstance(marker, dict) else None
 
     def is_ours(self) -> bool:
-        return (self.root / OWNER_FILE).is_file()
+        return os.path.isfile(self.root / OWNER_FILE)  # pathlib's raises where the folder cannot be looked into
 
     def state(self, *, thorough: bool = False) -> State:
         """The folder's state from its files alone, in milliseconds; `thorough` also looks at every installed file (about a second)."""
-        if not self.root.exists() or (self.root.is_dir() and not any(self.root.iterdir())):
-            return State(Status.ABSENT, f"No environment at {self.root} yet.")
+        try:
+            if not self.root.exists() or (self.root.is_dir() and not any(self.root.iterdir())):
+                return State(Status.ABSENT, f"No environment at {self.root} yet.")
+        except OSError as error:
+            return State(Status.FOREIGN, f"{self.root} cannot be read: {error.strerror or error}.")
         if not self.is_ours():
             return State(Status.FOREIGN, f"{self.root} exists and is not an environment of CoGrad3D.")
         if not self.python.exists() or self.site_packages is None:  # follows the link: false when the Python it was made from is gone

@@ -12,6 +12,7 @@ import json
 import os
 import secrets
 import shutil
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -26,10 +27,20 @@ __all__ = [
     "disk_is_full",
     "is_temporary",
     "output_error",
+    "remove_leftovers",
     "remove_quietly",
 ]
 
 _TEMPORARY_PREFIX = ".writing-"
+
+_LEFT_SECONDS = 10.0
+"""How long a temporary file has not been written to before it is taken for left: several processes may write to one folder."""
+
+_READERS_LOCK = os.name == "nt"
+"""Whether a file cannot be replaced while somebody reads it: Blender a preview, a scanner whatever is new."""
+
+_READERS_SECONDS = 2.0
+"""How long such a reader is waited for."""
 
 _FULL = frozenset(code for code in (errno.ENOSPC, getattr(errno, "EDQUOT", None)) if code is not None)
 _FORBIDDEN = frozenset((errno.EACCES, errno.EPERM, errno.EROFS))
@@ -77,6 +88,14 @@ def remove_quietly(path: Path) -> None:
             path.unlink()
 
 
+def remove_leftovers(folder: Path) -> None:
+    """Remove what killed processes were writing directly inside a folder; what cannot be removed stays."""
+    with contextlib.suppress(OSError):
+        for entry in list(folder.iterdir()):
+            if is_temporary(entry) and time.time() - entry.lstat().st_mtime > _LEFT_SECONDS:
+                remove_quietly(entry)
+
+
 def _sync_directory(directory: Path) -> None:
     if os.name == "nt":  # Windows cannot open folders, and needs no such call
         return
@@ -106,12 +125,25 @@ def _sync(path: Path) -> None:
 def _move(source: Path, destination: Path) -> None:
     """Move a file over a file or a folder over a folder."""
     if not (source.is_dir() and destination.is_dir()):
-        os.replace(source, destination)
+        _replace(source, destination)
         return
     aside = destination.with_name(f"{_TEMPORARY_PREFIX}{secrets.token_hex(6)}")  # no system call replaces a folder that holds something
-    os.replace(destination, aside)
-    os.replace(source, destination)
+    _replace(destination, aside)
+    _replace(source, destination)
     remove_quietly(aside)
+
+
+def _replace(source: Path, destination: Path) -> None:
+    """`os.replace`, tried again for a moment where somebody who reads the file keeps it from being replaced."""
+    deadline = time.monotonic() + _READERS_SECONDS
+    while True:
+        try:
+            os.replace(source, destination)
+            return
+        except PermissionError:
+            if not _READERS_LOCK or time.monotonic() >= deadline:
+                raise
+        time.sleep(0.02)
 
 
 def _is_about(error: OSError, destination: Path, temporary: Path) -> bool:

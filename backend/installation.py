@@ -10,7 +10,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -28,6 +28,7 @@ from .environment import (
     normalise,
     requirements,
     requirements_hash,
+    told_as_setup_error,
     write_whole,
 )
 from .errors import ResourceError, SetupError
@@ -167,7 +168,13 @@ def _python_version(python: str | Path) -> tuple[int, ...]:
 
 
 def install(
-    plan: Plan, report: Report = silent, *, python: str | None = None, verify_again: bool = False, rebuild: bool = False
+    plan: Plan,
+    report: Report = silent,
+    *,
+    python: str | None = None,
+    verify_again: bool = False,
+    rebuild: bool = False,
+    made: Callable[[], None] = lambda: None,
 ) -> dict[str, Any]:
     """Make or complete the environment and verify it; returns the marker, which says what was verified.
 
@@ -179,17 +186,19 @@ def install(
         python: the Python to make it from, see `base_python`.
         verify_again: also if it is complete.
         rebuild: make it anew if the verification fails although everything is installed.
+        made: called once the virtual environment is there: from then on another installation can complete it.
 
     Raises:
         SetupError: something could not be installed.
         VerificationError: something does not work afterwards.
     """
     environment = plan.environment
-    with _installer_lock(environment.root, report) as lock:
+    with told_as_setup_error(environment.root, _ELSEWHERE), _installer_lock(environment.root, report) as lock:
         if not verify_again and environment.state(thorough=True).status is Status.READY:
             return environment.marker() or {}
         installer = _Installer(plan, report, lock)
         fresh = installer.make_venv(python, clear=False)
+        made()
         try:
             return installer.complete()
         except VerificationError:
@@ -256,8 +265,10 @@ def download_wheels(folder: Path, report: Report = silent, *, allow_cuda: bool =
     Raises:
         SetupError: they cannot be had.
     """
-    folder.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix="cograd3d-") as temporary:
+    with told_as_setup_error(folder, "Choose another folder with `python3 -m backend setup --download-wheels DIR`."):
+        folder.mkdir(parents=True, exist_ok=True)
+        temporary_folder = tempfile.TemporaryDirectory(prefix="cograd3d-")
+    with temporary_folder as temporary:
         installer = _Installer(plan(Environment(Path(temporary) / "env"), allow_cuda=allow_cuda), report, None)
         installer.make_venv(None, clear=False)
         installer.download(folder)

@@ -23,6 +23,7 @@ import contextlib
 import dataclasses
 import datetime
 import errno
+import itertools
 import json
 import logging
 import os
@@ -31,7 +32,7 @@ import secrets
 import sys
 import time
 import unicodedata
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
@@ -40,7 +41,7 @@ from . import settings
 from .command_file import COMMAND_FILE
 from .config import GenerationConfig
 from .errors import JobError
-from .files import atomic_path, atomic_write_json, output_error
+from .files import atomic_path, atomic_write_json, output_error, remove_leftovers
 from .job_checkpoints import Checkpoint, CheckpointStore
 from .job_lines import LineAppender, read_lines
 from .protocol import JobSpec, Message
@@ -80,7 +81,7 @@ class JobState:
     Attributes:
         status: created, running, finished, cancelled, interrupted or failed. `running` without a process that holds the lock means it was
             killed.
-        phase: a key of `protocol.PHASES`, empty before the first, `done` after the last.
+        phase: a key of `protocol.PHASES`: the one begun last; empty before the first.
         iteration, total: optimisation steps that a checkpoint holds, and in all.
         error: code, message and remedy of what ended the run, or None.
         created, updated: UTC, ISO 8601.
@@ -245,7 +246,11 @@ class JobFolder:
         try:
             return JobSpec.from_dict(value)
         except LineError as error:
-            raise self._damaged(self.spec_path) from error
+            raise self.damaged(self.spec_path) from error
+
+    def write_spec(self, spec: JobSpec) -> None:
+        """Replace what was asked for. Raises `OutputError`."""
+        atomic_write_json(self.spec_path, spec.to_dict())
 
     @property
     def config(self) -> dict[str, Any]:
@@ -262,7 +267,7 @@ class JobFolder:
         try:
             return from_fields(JobState, self._read_object(self.state_path, JobState.VERSION), "job state")
         except LineError as error:
-            raise self._damaged(self.state_path) from error
+            raise self.damaged(self.state_path) from error
 
     def update_state(self, **changes: Any) -> JobState:
         """Change fields of `state.json`; the rest stays. Raises `OutputError`."""
@@ -276,13 +281,13 @@ class JobFolder:
         try:
             value = json.loads(path.read_bytes())
         except (OSError, ValueError, RecursionError) as error:
-            raise self._damaged(path) from error
+            raise self.damaged(path) from error
         if not isinstance(value, dict):
-            raise self._damaged(path)
+            raise self.damaged(path)
         if version is not None:
             found = value.get("version")
             if type(found) is not int:
-                raise self._damaged(path)
+                raise self.damaged(path)
             if found > version:
                 raise JobError(
                     f"{self.path} was made by a newer version of CoGrad3D.",
@@ -290,7 +295,8 @@ class JobFolder:
                 )
         return value
 
-    def _damaged(self, path: Path) -> JobError:
+    def damaged(self, path: Path) -> JobError:
+        """What to raise where a file of this folder does not say what it should."""
         return JobError(f"{path} is damaged or missing.", remedy="Start the job anew; what the folder holds stays as it is.")
 
     # --- one process
@@ -308,13 +314,20 @@ class JobFolder:
             self._sign(descriptor)
             self._lock_file = descriptor
             self._state = None  # another process may have gone on since it was read
+            self._remove_leftovers()
         self._lock_depth += 1
         try:
             yield
         finally:
             self._lock_depth -= 1
             if self._lock_depth == 0:
+                self._remove_leftovers()
                 self.close()
+
+    def _remove_leftovers(self) -> None:
+        """What a process left that was killed while it wrote. Twice a run, since a file is taken for left only after some seconds."""
+        for folder in (self.path, self.views_path):
+            remove_leftovers(folder)
 
     def close(self) -> None:
         """Close what is open in this folder and give up the lock."""
@@ -433,13 +446,28 @@ class JobFolder:
         """(iteration, folder) of every checkpoint, the latest first; nothing is said about what is in them."""
         return self._checkpoints.entries()
 
-    def latest_checkpoint(self) -> Checkpoint | None:
+    def latest_checkpoint(self, passed_over: Callable[[Path], None] = lambda path: None) -> Checkpoint | None:
         """The latest checkpoint that is whole, read back; None if there is none.
+
+        Args:
+            passed_over: told the folder of every later one, which is damaged.
 
         Raises:
             JobError: it was made by a newer version.
         """
-        return self._checkpoints.latest()
+        return self._checkpoints.latest(passed_over)
+
+    def set_aside(self, path: Path) -> None:
+        """Give what lies in this folder a name that nothing reads, NAME-1 or the next that is free. Raises `OutputError`."""
+        if (appender := self._appenders.pop(path.name, None)) is not None:
+            appender.close()
+        names = (path.with_name(f"{path.stem}-{number}{path.suffix}") for number in itertools.count(1))
+        try:
+            path.rename(next(name for name in names if not name.exists()))
+        except FileNotFoundError:
+            pass
+        except OSError as error:
+            raise output_error(error, path) from error
 
 
 def _lock_descriptor(descriptor: int) -> None:

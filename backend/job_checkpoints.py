@@ -14,7 +14,7 @@ import math
 import os
 import re
 import zlib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -87,17 +87,14 @@ class CheckpointStore:
             found = [(int(entry.name), entry) for entry in self.path.iterdir() if entry.name.isascii() and entry.name.isdigit()]
         return sorted(found, reverse=True)
 
-    def latest(self) -> Checkpoint | None:
-        """The latest checkpoint that is whole, read back; None if there is none.
-
-        Raises:
-            JobError: it was made by a newer version.
-        """
+    def latest(self, passed_over: Callable[[Path], None] = lambda path: None) -> Checkpoint | None:
+        """See `JobFolder.latest_checkpoint`."""
         for iteration, path in self.entries():
             try:
                 return self._load(iteration, path)
             except _DamagedCheckpointError as error:
                 _log.warning("passed over the checkpoint %s: %s", path, error)
+                passed_over(path)
         return None
 
     def _load(self, iteration: int, path: Path) -> Checkpoint:

@@ -92,17 +92,33 @@ def _meminfo(key: str) -> int | None:
     return None
 
 
-def _cgroup_available() -> int | None:
-    """Bytes that a container's memory limit (cgroup version 2 or 1) leaves to this process; None where there is no limit."""
-    for limit, usage in (
-        ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory.current"),
-        ("/sys/fs/cgroup/memory/memory.limit_in_bytes", "/sys/fs/cgroup/memory/memory.usage_in_bytes"),
+def _cgroup_available(root: Path = Path("/sys/fs/cgroup")) -> int | None:
+    """Bytes that a container's memory limit (cgroup version 2 or 1) leaves to this process; None where there is no limit.
+
+    What the container has read of files counts as used until the kernel needs the room; like Kubernetes' working set, this leaves it out.
+    """
+    for folder, limit_file, usage_file, cache in (
+        (root, "memory.max", "memory.current", "inactive_file"),
+        (root / "memory", "memory.limit_in_bytes", "memory.usage_in_bytes", "total_inactive_file"),
     ):
         try:
-            return max(0, int(Path(limit).read_text()) - int(Path(usage).read_text()))
+            limit, usage = (int((folder / name).read_text()) for name in (limit_file, usage_file))
         except (OSError, ValueError):  # "max" means no limit
             continue
+        return max(0, limit - max(0, usage - _cgroup_statistic(folder, cache)))
     return None
+
+
+def _cgroup_statistic(folder: Path, key: str) -> int:
+    """Bytes of one line of a container's memory.stat; 0 where that cannot be told."""
+    try:
+        for line in (folder / "memory.stat").read_text(encoding="ascii", errors="replace").splitlines():
+            name, _, value = line.partition(" ")
+            if name == key:
+                return max(0, int(value))
+    except (OSError, ValueError):
+        pass
+    return 0
 
 
 class _MemoryStatus(ctypes.Structure):

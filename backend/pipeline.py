@@ -111,7 +111,8 @@ class _Run:
 
     def _take_up(self, device: torch.device) -> None:
         """Gaussians and method as the last checkpoint has them, or as the run begins."""
-        checkpoint = self.folder.latest_checkpoint()
+        damaged: list[Path] = []
+        checkpoint = self.folder.latest_checkpoint(damaged.append)
         saved = copy.deepcopy(self._beginning) if checkpoint is None else (checkpoint.tensors, checkpoint.state)
         state = None if saved is None else unflatten(*saved)
         self.model = self._first_gaussians(device) if state is None else self._gaussians(state["model"], device)
@@ -120,8 +121,21 @@ class _Run:
             self._beginning = flatten(self.distillation.state_dict())
         else:
             self.distillation.load_state_dict(state)
+        if damaged:
+            self._set_aside(damaged, begins_anew=checkpoint is None)
         self.folder.truncate_trace(self.distillation.iteration)
         self.control.has_unsaved = False
+
+    def _set_aside(self, damaged: list[Path], begins_anew: bool) -> None:
+        """Damaged checkpoints make room: new ones of lower numbers would be dropped for theirs. Where none is left, so does the trace."""
+        reached = self.distillation.iteration
+        for path in (self.folder.trace_path, *damaged) if begins_anew else damaged:
+            self.folder.set_aside(path)
+        self.folder.update_state(iteration=reached)
+        steps = " and ".join(str(int(path.name)) for path in reversed(damaged))
+        onward = "begins anew" if begins_anew else f"goes on from step {reached}"
+        message = f"What was saved after step {steps} cannot be read: the run {onward}."
+        self.emit(Notice(code="checkpoint", message=message, remedy="If that happens again, check the disk for errors."))
 
     def _tell_of_prior(self, message: str) -> None:
         self.control.raise_if_cancelled()
@@ -222,6 +236,10 @@ class _Run:
 
     def copy_outputs(self) -> tuple[str, ...]:
         """Writes the asset to where the spec wants it, in the format each suffix names."""
+        if self.spec.outputs and not self.spec.overwrite:
+            # That nothing is in their way was checked at the start. From now on they are the job's own: going on with it replaces them.
+            self.spec = replace(self.spec, overwrite=True)
+            self.folder.write_spec(self.spec)
         for output in map(Path, self.spec.outputs):
             if output.suffix.lower() == ".glb":
                 with atomic_path(output) as path:

@@ -232,7 +232,7 @@ class _TextReporter:
 
     def __init__(self, folder: JobFolder, stream: TextIO, terminal: Terminal, resume: str) -> None:
         self.folder, self.stream, self.terminal, self.resume = folder, stream, terminal, resume
-        self._iteration = 0
+        self._iteration = folder.state.iteration  # a resumed run may end before its next step
         self._mute = False
 
     def __call__(self, event: Event) -> None:

@@ -133,7 +133,11 @@ def check_resume(job: JobFolder, outputs: Sequence[Path | str] | None = None, *,
         check_outputs(spec.outputs, overwrite=overwrite or spec.overwrite or finished)
     else:
         check_outputs(outputs, overwrite=overwrite)
-    _check_room(job.path, spec.quality, job.config["prior"]["name"])
+    try:
+        prior = job.config["prior"]["name"]
+    except (KeyError, TypeError) as error:
+        raise job.damaged(job.config_path) from error
+    _check_room(job.path, spec.quality, prior)
 
 
 def check_outputs(outputs: Sequence[Path | str], *, overwrite: bool) -> None:

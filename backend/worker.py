@@ -154,10 +154,17 @@ def _logged_output_errors() -> Iterator[None]:
         _log.error("%s", error)
 
 
+class _LogFile(logging.FileHandler):
+    """A log that may lack records: on a full disk, logging's own complaints would bury the sentence that says so."""
+
+    def handleError(self, record: logging.LogRecord) -> None:
+        pass
+
+
 def log_to(folder: JobFolder) -> None:
     """Send this process's log records to the job's `worker.log`. Raises `OutputError`."""
     try:
-        handler = logging.FileHandler(folder.log_path, encoding="utf-8", errors="backslashreplace")
+        handler = _LogFile(folder.log_path, encoding="utf-8", errors="backslashreplace")
     except OSError as error:
         raise output_error(error, folder.log_path) from error
     handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))

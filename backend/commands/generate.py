@@ -17,7 +17,6 @@ from .. import machine, models, request, settings
 from ..config import GenerationConfig
 from ..console import Console
 from ..errors import OutputError, UsageError
-from ..files import atomic_write_json
 from ..job import JobFolder
 from ..protocol import JobSpec
 from ..refinement import refine
@@ -237,8 +236,11 @@ def _created(args: argparse.Namespace) -> JobFolder:
 def _resumed(args: argparse.Namespace) -> JobFolder:
     """The old job's folder, with the outputs that are wanted now."""
     folder = JobFolder.open(args.resume)
-    outputs = _outputs(args) or folder.spec.outputs
-    spec = dataclasses.replace(folder.spec, outputs=outputs, overwrite=args.overwrite or folder.spec.overwrite)
+    spec = folder.spec
+    if args.output:  # none of what the job wrote before
+        spec = dataclasses.replace(spec, outputs=_outputs(args), overwrite=args.overwrite)
+    elif args.overwrite:
+        spec = dataclasses.replace(spec, overwrite=True)
     if spec != folder.spec:
-        atomic_write_json(folder.spec_path, spec.to_dict())
+        folder.write_spec(spec)
     return folder

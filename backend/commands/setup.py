@@ -6,11 +6,12 @@ import argparse
 import json
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 from .. import attached, environment, installation
-from ..console import Console
+from ..console import Console, printable
 from ..environment import Environment, Status
 from ..errors import SetupError, UsageError
 from ..installation import Plan
@@ -19,10 +20,16 @@ from ..pip_process import Progress
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.epilog = (
-        "The folder is the one given last with --location, else the variable COGRAD3D_ENV, else the system's place for application data.\n"
+        "Without --location, the folder is the one that the variable COGRAD3D_ENV names, else the one that --location named last,\n"
+        "else one in the system's place for application data. So do later commands find it: the variable wins.\n"
         "pip's own settings (mirrors, proxies, certificates) are respected. Running setup again completes an interrupted installation."
     )
-    parser.add_argument("--location", type=Path, metavar="DIR", help="folder of the environment; later commands find it there")
+    parser.add_argument(
+        "--location",
+        type=Path,
+        metavar="DIR",
+        help="folder of the environment; later commands find it there, unless COGRAD3D_ENV names one",
+    )
     parser.add_argument("--python", metavar="PYTHON", help="the Python (3.11 to 3.13) to make it from, by default this one")
     parser.add_argument("--offline-wheels", type=Path, metavar="DIR", help="install from a folder of wheels, without a network")
     parser.add_argument("--download-wheels", type=Path, metavar="DIR", help="only fill such a folder, for a computer of the same kind")
@@ -42,8 +49,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def check(args: argparse.Namespace) -> None:
     if args.remove and (args.repair or args.offline_wheels or args.download_wheels):
         raise UsageError("--remove goes with no other task.", remedy="Remove first, then run setup again.")
-    for folder in (args.location, args.offline_wheels, args.download_wheels):
-        if folder is not None and folder.exists() and not folder.is_dir():
+    for folder in filter(None, (args.location, args.offline_wheels, args.download_wheels)):
+        try:
+            place = folder.expanduser() if folder is args.location else folder
+            is_something_else = place.exists() and not place.is_dir()
+        except (OSError, RuntimeError) as error:  # such as a name that is too long, or the home of nobody
+            reason = (error.strerror if isinstance(error, OSError) else None) or str(error).rstrip(".")
+            raise UsageError(f"{printable(str(folder))} cannot be used: {reason}.", remedy="Name another folder.") from error
+        if is_something_else:
             raise UsageError(f"{folder} is not a folder.", remedy="Name a folder.")
 
 
@@ -58,13 +71,22 @@ def run(args: argparse.Namespace) -> int:
         return _download(args.download_wheels.absolute(), console, allow_cuda=args.allow_cuda)
     wheels = args.offline_wheels.absolute() if args.offline_wheels else None
     plan = installation.plan(target, wheels=wheels, allow_cuda=args.allow_cuda)
-    if args.location is not None:
-        environment.remember_location(target.root)
+
+    def remember() -> None:
+        if args.location is not None:
+            environment.remember_location(target.root)
+
+    variable = environment.location_of_variable()
+    if args.location is not None and variable not in (None, target.root):
+        console.say(f"Note that the variable COGRAD3D_ENV is set: later commands look in {variable}, not in {target.root}.")
     if plan.state.status is Status.READY and not args.repair:
         console.say(f"The environment in {target.root} is complete; --repair verifies it again.")
         marker = target.marker() or {}
     else:
-        marker = install(plan, console, assume_yes=args.yes or args.json, python=args.python, repair=args.repair)
+        # One that works is not given up for one that may never be completed.
+        made = (lambda: None) if environment.Environment().state().status is Status.READY else remember
+        marker = install(plan, console, assume_yes=args.yes or args.json, python=args.python, repair=args.repair, made=made)
+    remember()
     if args.json:
         result = {"type": "result", "location": str(target.root), "python": str(target.python), "verified": marker.get("verified")}
         print(json.dumps(result), flush=True)
@@ -73,7 +95,7 @@ def run(args: argparse.Namespace) -> int:
 
 def _remove(target: Environment, console: Console) -> int:
     removed = installation.remove(target)
-    if target.root == environment.default_location():
+    if target.root == environment.remembered_location():
         environment.remember_location(None)
     console.say(f"Removed {target.root}." if removed else f"There is no environment in {target.root}.")
     return 0
@@ -86,8 +108,18 @@ def _download(folder: Path, console: Console, *, allow_cuda: bool) -> int:
     return 0
 
 
-def install(plan: Plan, console: Console, *, assume_yes: bool, python: str | None = None, repair: bool = False) -> dict[str, Any]:
+def install(
+    plan: Plan,
+    console: Console,
+    *,
+    assume_yes: bool,
+    python: str | None = None,
+    repair: bool = False,
+    made: Callable[[], None] = lambda: None,
+) -> dict[str, Any]:
     """Say what is going to happen, ask if there is somebody to ask, do it, say how it went; returns the marker.
+
+    `python` and `made` are those of `installation.install`; `repair` also verifies what is complete.
 
     Raises:
         SetupError: the answer was no, or it did not work.
@@ -97,7 +129,7 @@ def install(plan: Plan, console: Console, *, assume_yes: bool, python: str | Non
     if absent and plan.wheels is None and not assume_yes and not console.confirm("Install it now?"):
         raise SetupError("Nothing was installed, as you wished.", remedy="`python3 -m backend setup --location DIR` installs it elsewhere.")
     started = time.monotonic()
-    marker = installation.install(plan, console.progress, python=python, verify_again=repair, rebuild=repair)
+    marker = installation.install(plan, console.progress, python=python, verify_again=repair, rebuild=repair, made=made)
     console.say(f"The environment is ready, after {time.monotonic() - started:.0f} s.")
     return marker
 

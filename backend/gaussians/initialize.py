@@ -18,6 +18,7 @@ from torch import Tensor
 
 from ..config import GaussiansConfig
 from ..errors import InputError
+from ..mesh_faults import find_fault
 from .model import GaussianModel
 from .splat_file import is_splat_file
 
@@ -106,8 +107,6 @@ def sample_file(path: Path, count: int, rng: np.random.Generator) -> _Cloud:
     suffix = _readable_suffix(path)
     meshes, clouds = ([], [_read_xyz(path)]) if suffix == ".xyz" else _read_geometry(path)
     extent = np.concatenate([mesh.vertices[np.unique(mesh.faces)] for mesh in meshes] or [points for points, _ in clouds])
-    if not np.isfinite(extent).all():
-        raise _unusable(path, "it holds coordinates that are not finite")
     centre = (extent.min(axis=0) + extent.max(axis=0)) / 2
     radius = np.linalg.norm(extent - centre, axis=1).max()
     if not radius > 0:
@@ -157,10 +156,10 @@ def _read_xyz(path: Path) -> _Cloud:
         raise _unusable(path, "it is not a table of numbers") from error
     if table.shape[0] == 0 or table.shape[1] not in (3, 6):
         raise _unusable(path, "its lines are not `x y z` or `x y z r g b`")
-    if table.shape[1] == 3:
-        return table, None
-    colors = table[:, 3:]
-    return table[:, :3], np.clip(colors / (255 if colors.max() > 1 else 1), 0, 1)
+    points, colors = table[:, :3], table[:, 3:] if table.shape[1] == 6 else None
+    if fault := find_fault(points, colors=colors):
+        raise _unusable(path, fault)
+    return points, None if colors is None else np.clip(colors / (255 if colors.max() > 1 else 1), 0, 1)
 
 
 def _read_geometry(path: Path) -> tuple[list[Any], list[_Cloud]]:
@@ -171,12 +170,19 @@ def _read_geometry(path: Path) -> tuple[list[Any], list[_Cloud]]:
         parts = trimesh.load_scene(path).dump()
     except Exception as error:  # a parser fails on a damaged file in as many ways as there are damages
         raise _unusable(path, f"it could not be read ({type(error).__name__})") from error
-    meshes = [part for part in parts if isinstance(part, trimesh.Trimesh) and len(part.faces) and part.area > 0]
-    clouds = []
+    meshes, clouds = [], []
     for part in parts:
-        if isinstance(part, trimesh.PointCloud) and len(part.vertices):
+        fault = None
+        if isinstance(part, trimesh.Trimesh) and len(part.faces):
+            fault = find_fault(part.vertices, part.faces, uv=_texture(part)[1])
+            if not fault and part.area > 0:
+                meshes.append(part)
+        elif isinstance(part, trimesh.PointCloud) and len(part.vertices):
+            fault = find_fault(part.vertices)
             colors = np.asarray(part.colors)
             clouds.append((np.asarray(part.vertices), colors[:, :3] / 255 if len(colors) == len(part.vertices) else None))
+        if fault:
+            raise _unusable(path, fault)
     if not meshes and not clouds:
         raise _unusable(path, "it holds neither faces nor points")
     return meshes, clouds
@@ -227,19 +233,25 @@ def _surface_colors(mesh: Any, face: np.ndarray, barycentric: np.ndarray, *, lin
     if not visual.defined:
         return None
     if visual.kind == "texture":
-        material = visual.material
-        image = getattr(material, "baseColorTexture", None) or getattr(material, "image", None)
-        if image is not None and visual.uv is not None:
+        image, corners = _texture(mesh)
+        if corners is not None:
             from trimesh.visual.color import uv_to_color
 
-            uv = np.einsum("nk,nkd->nd", barycentric, np.asarray(visual.uv)[mesh.faces[face]])
+            uv = np.einsum("nk,nkd->nd", barycentric, corners[mesh.faces[face]])
             return uv_to_color(uv, image)[:, :3] / 255
-        colors = np.tile(np.asarray(material.main_color)[:3] / 255, (len(face), 1))
+        colors = np.tile(np.asarray(visual.material.main_color)[:3] / 255, (len(face), 1))
     elif visual.kind == "face":
         colors = np.asarray(visual.face_colors)[face, :3] / 255
     else:
         colors = np.einsum("nk,nkd->nd", barycentric, np.asarray(visual.vertex_colors)[mesh.faces[face], :3] / 255)
     return _linear_to_srgb(colors) if linear else colors
+
+
+def _texture(mesh: Any) -> tuple[Any, np.ndarray | None]:
+    """The picture on a mesh and the texture coordinates [V, 2] of its vertices; (None, None) if it lacks one of them."""
+    material, uv = getattr(mesh.visual, "material", None), getattr(mesh.visual, "uv", None)
+    image = getattr(material, "baseColorTexture", None) or getattr(material, "image", None)
+    return (None, None) if image is None or uv is None else (image, np.asarray(uv))
 
 
 def _linear_to_srgb(colors: np.ndarray) -> np.ndarray:

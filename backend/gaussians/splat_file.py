@@ -16,6 +16,8 @@ from ..errors import InputError
 from ..files import atomic_write_bytes
 
 _MAX_HEADER = 65_536
+_MAX_DIGITS = 18
+"""Of a count: more than any disk holds, and far from where Python refuses to read a number."""
 _PLY_TYPES = {
     "char": "i1", "int8": "i1", "uchar": "u1", "uint8": "u1", "short": "i2", "int16": "i2", "ushort": "u2", "uint16": "u2",
     "int": "i4", "int32": "i4", "uint": "u4", "uint32": "u4", "float": "f4", "float32": "f4", "double": "f8", "float64": "f8",
@@ -82,10 +84,13 @@ def read_header(path: Path) -> tuple[str, int, list[tuple[str, str]], int] | Non
         if len(words) >= 2 and words[0] == "format":
             file_format = words[1]
         elif len(words) == 3 and words[0] == "element":
-            if element == "" and (words[1] != "vertex" or not words[2].isdigit()):
+            if element == "" and words[1] != "vertex":
                 return None
             element = words[1]
-            count = int(words[2]) if element == "vertex" else count
+            if element == "vertex":
+                if not words[2].isdigit() or len(words[2]) > _MAX_DIGITS:
+                    return None
+                count = int(words[2])
         elif words[:1] == ["property"] and element == "vertex":
             if len(words) != 3 or words[1] not in _PLY_TYPES:
                 return None

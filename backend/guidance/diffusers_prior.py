@@ -13,8 +13,8 @@ comes from, `pipeline_components` and `single_file` make networks of it, and her
 
 from __future__ import annotations
 
-import dataclasses
-from collections.abc import Callable, Sequence
+import contextlib
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -24,13 +24,15 @@ from torch import Tensor
 
 from ..config import NO_SMALL_VAE
 from ..errors import PriorError
+from ..memory import is_out_of_memory
 from .hub import hub_folder
 from .kinds import HUB_ID
 from .memory import Networks, choose_mode, compile_network, vae_factor
 from .noise_schedule import FLOW, flow_input, to_noise
-from .pipeline_components import Components, from_folder, quiet_libraries
-from .pipeline_files import EXTRA_FILE, MissingFileError
-from .prior import Conditioning, DiffusionPrior, PriorDefaults
+from .pipeline_components import LOADING_ERRORS, Components, from_folder, quiet_libraries
+from .pipeline_files import COPY_AGAIN, MissingFileError, first_line
+from .prior import Conditioning, DiffusionPrior
+from .recommended import with_recommended
 from .single_file import from_single_file
 from .small_vae import SmallVae, combined_fingerprint, load_small_vae
 
@@ -84,9 +86,14 @@ class DiffusersPrior(DiffusionPrior):
             self._latent_scale = self._vae.config.scaling_factor
             self._latent_shift = getattr(self._vae.config, "shift_factor", None) or 0.0
         config = self._denoiser.config
-        size = self.family.image_size(config) * self._factor
+        size = self.family.image_size(config)
+        if type(size) is not int or size < 1:
+            raise PriorError(
+                f"The {self.family.kind.denoiser} of '{name}' has {size!r} as its sample_size, no size of images.", remedy=COPY_AGAIN
+            )
+        size *= self._factor
         multiple = self._factor * self.family.granularity(config)
-        self.recommended = _defaults(self.family.recommended(config, size) | {"resolution_multiple": multiple}, parts.recommended)
+        self.recommended = with_recommended(self.family.recommended(config, size) | {"resolution_multiple": multiple}, parts.recommended)
         self.memory = choose_mode(memory, device, self._denoiser, self._vae, self.recommended.resolutions[-1])
         self.networks = Networks(self._denoiser, self._vae, device, self.memory, group=self.views_per_prediction)
         self._warnings: list[str] = []
@@ -211,7 +218,7 @@ def load_diffusers_prior(
     """
     arithmetic = choose_dtype(dtype, device)
     path = Path(source).expanduser()
-    with quiet_libraries():
+    with quiet_libraries(), _malformed_is_refused(source):
         if path.is_dir():
             progress(f"reading the model in {path.name}")
             parts = from_folder(path, arithmetic, device)
@@ -234,6 +241,18 @@ def load_diffusers_prior(
     return DiffusersPrior(str(source), parts, device, memory=memory, compiled=compiled, small_vae=small, small_vae_until=small_vae_until)
 
 
+@contextlib.contextmanager
+def _malformed_is_refused(source: str | Path) -> Iterator[None]:
+    """What the libraries, and we, stumble over in configurations that make no sense becomes a `PriorError`; a lack of memory stays one."""
+    try:
+        yield
+    except (*LOADING_ERRORS, ArithmeticError) as error:
+        if isinstance(error, OSError) or is_out_of_memory(error):
+            raise
+        reason = f"{type(error).__name__}: {first_line(error)}"
+        raise PriorError(f"The files of the model '{source}' do not fit together ({reason}).", remedy=COPY_AGAIN) from error
+
+
 def choose_dtype(requested: str, device: torch.device) -> torch.dtype:
     """The denoiser's arithmetic: as requested, or half precision on accelerators and on processors with bfloat16 units, else single."""
     if requested != "auto":
@@ -241,17 +260,3 @@ def choose_dtype(requested: str, device: torch.device) -> torch.dtype:
     if device.type != "cpu":
         return torch.float16
     return torch.bfloat16 if torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported() else torch.float32
-
-
-def _defaults(recommended: dict[str, Any], overrides: dict[str, Any]) -> PriorDefaults:
-    """What the family recommends, unless the model itself says otherwise."""
-    known = {f.name for f in dataclasses.fields(PriorDefaults)}
-    unknown = sorted(overrides.keys() - known)
-    if unknown:
-        raise PriorError(f"{EXTRA_FILE} recommends '{unknown[0]}', which is no setting.", remedy=f"Known are {', '.join(sorted(known))}.")
-    return PriorDefaults(**recommended | {name: _as_tuples(value) for name, value in overrides.items()})
-
-
-def _as_tuples(value: Any) -> Any:
-    """JSON's lists, nested ones too, as tuples."""
-    return tuple(_as_tuples(part) for part in value) if isinstance(value, list) else value

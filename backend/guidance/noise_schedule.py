@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 
 from ..errors import PriorError
-from .pipeline_files import read_json
+from .pipeline_files import COPY_AGAIN, read_json
 
 FLOW = "flow_prediction"
 PREDICTION_TYPES = ("epsilon", "v_prediction", "sample", FLOW)
@@ -62,7 +62,7 @@ def read_schedule(path: Path, *, flow: bool, image_tokens: int = 0) -> tuple[Ten
         image_tokens: tokens of an image, by which some flow-matching schedules shift their noise levels.
 
     Raises:
-        PriorError: it is unknown, or of the other kind.
+        PriorError: it is unknown, damaged, or of the other kind.
     """
     config = read_json(path)
     name = str(config.get("_class_name", "unknown"))
@@ -72,6 +72,9 @@ def read_schedule(path: Path, *, flow: bool, image_tokens: int = 0) -> tuple[Ten
             f"The noise schedule of {name} is unknown to this model: it is for {other} models, and this is a {kind} one.",
             remedy="Restore the scheduler folder that the model was published with.",
         )
+    count = config.get("num_train_timesteps", 1000)
+    if type(count) is not int or count < 1:
+        raise PriorError(f"The noise schedule of {name} has {count!r} as its number of timesteps.", remedy=COPY_AGAIN)
     return _read_flow(config, image_tokens) if flow else _read_diffusion(config, name)
 
 
@@ -90,7 +93,7 @@ def _read_flow(config: dict[str, Any], image_tokens: int) -> tuple[Tensor, str]:
         low, high = config.get("base_shift", 0.5), config.get("max_shift", 1.15)
         mu = low + (high - low) * (image_tokens - few) / (many - few)
         shift = math.exp(mu) if config.get("time_shift_type", "exponential") == "exponential" else mu
-    return flow_alphas(int(config.get("num_train_timesteps", 1000)), shift), FLOW
+    return flow_alphas(config.get("num_train_timesteps", 1000), shift), FLOW
 
 
 def _read_diffusion(config: dict[str, Any], name: str) -> tuple[Tensor, str]:

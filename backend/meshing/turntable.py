@@ -11,6 +11,7 @@ from PIL import Image
 from ..cameras import Camera, orbit_camera
 from ..errors import InputError, OutputError
 from ..files import atomic_path
+from ..mesh_faults import find_fault
 from .cleanup import vertex_normals
 from .export import to_z_up
 from .mesh import TexturedMesh
@@ -103,7 +104,7 @@ def read_asset(path: str | Path) -> TexturedMesh:
     Without a texture the material's base colour, or else grey, takes its place.
 
     Raises:
-        InputError: there is no such file, it is of another kind, or it holds no triangles.
+        InputError: there is no such file, it is of another kind, or it holds no triangles, or such as cannot be drawn.
     """
     import trimesh
 
@@ -116,14 +117,16 @@ def read_asset(path: str | Path) -> TexturedMesh:
         loaded = trimesh.load(path, force="mesh", process=False)
     except Exception as error:  # whatever a parser meets in a damaged file
         raise _unreadable(path, str(error)) from error
-    if not isinstance(loaded, trimesh.Trimesh) or len(loaded.faces) == 0 or not np.isfinite(loaded.vertices).all():
+    if not isinstance(loaded, trimesh.Trimesh) or len(loaded.faces) == 0:
         raise _unreadable(path, "it holds no triangles")
+    uv, texture = _surface_color(loaded)
+    if fault := find_fault(loaded.vertices, loaded.faces, uv=uv):
+        raise _unreadable(path, fault)
     vertices, faces = to_z_up(np.asarray(loaded.vertices)), np.asarray(loaded.faces)
     # Normals are recomputed over merged points: a file may hold none, and seams must not show.
     points, index = np.unique(vertices, axis=0, return_inverse=True)
     index = index.reshape(-1)
     normals = vertex_normals(points, index[faces])[index]
-    uv, texture = _surface_color(loaded)
     return TexturedMesh(vertices.astype(np.float32), normals, faces.astype(np.int32), uv, texture)
 
 

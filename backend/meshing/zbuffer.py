@@ -214,8 +214,9 @@ def _sample(texture, uv, colors):
 def _lookup(texture, u, v, color):
     """Write the bilinear lookup at (u, v) to `color` [3]; texel centres are at +0.5, v = 1 is the upper edge."""
     rows, columns = texture.shape[0], texture.shape[1]
-    tx = min(max(u * columns - 0.5, 0.0), columns - 1.0)
-    ty = min(max((1.0 - v) * rows - 0.5, 0.0), rows - 1.0)
+    tx, ty = u * columns - 0.5, (1.0 - v) * rows - 0.5
+    tx = min(tx, columns - 1.0) if tx > 0.0 else 0.0  # NaN, too, which no index can be made of
+    ty = min(ty, rows - 1.0) if ty > 0.0 else 0.0
     c0, r0 = int(tx), int(ty)
     c1, r1 = min(c0 + 1, columns - 1), min(r0 + 1, rows - 1)
     s, t = tx - c0, ty - r0

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from ..cameras import Camera, intrinsics, orbit_viewmats
 from ..config import GenerationConfig, OptimizerConfig
-from ..errors import ConfigError
+from ..errors import ConfigError, PriorError
 from ..gaussians.densify import Densifier
 from ..gaussians.model import GaussianModel, RenderOutput
 from ..guidance.prior import DiffusionPrior
@@ -236,6 +236,7 @@ class Distillation:
         if guidance.target is not None:
             objective = objective + guidance.target_weight * pull(images, guidance.target)
         (gradient,) = torch.autograd.grad(objective, images)
+        check_answer(guidance.loss, gradient)
         return guidance.loss.view(len(t), -1).mean(dim=1).tolist(), gradient.permute(0, 2, 3, 1).to(self.model.device)
 
     def regulariser(self, alpha: Tensor) -> Tensor:
@@ -304,6 +305,15 @@ def check_cameras(config: GenerationConfig, prior: DiffusionPrior) -> None:
         raise ConfigError(
             f"This image model predicts {together} views that stand evenly around the asset, not '{config.grid.cameras}' ones.",
             remedy="Set grid.cameras to orbit.",
+        )
+
+
+def check_answer(*values: Tensor) -> None:
+    """One NaN, and every Gaussian that is stepped with it is lost. Raises `PriorError` where a value is NaN or infinite."""
+    if not all(value.isfinite().all() for value in values):
+        raise PriorError(
+            "The image model's answer is not a number: its arithmetic overflowed.",
+            remedy="Start anew with prior.dtype at bfloat16 or float32, or choose another image model.",
         )
 
 

@@ -411,6 +411,43 @@ class TestMachine:
         monkeypatch.setattr(machine, "_cgroup_available", lambda: machine.GIB)
         assert machine.memory() == (8 * machine.GIB, machine.GIB)
 
+    @pytest.mark.parametrize(
+        ("folder", "limit", "usage", "statistic"),
+        [
+            (".", "memory.max", "memory.current", "inactive_file"),
+            ("memory", "memory.limit_in_bytes", "memory.usage_in_bytes", "total_inactive_file"),
+        ],
+        ids=["version 2", "version 1"],
+    )
+    @pytest.mark.parametrize(
+        ("statistics", "available"),
+        [
+            ("anon 400\n{} 500\nactive_file 50\n", 600),  # files that were read are given up for the asking
+            ("anon 900\n{} 0\n", 100),
+            ("{} 5000\n", 1000),  # never more than the limit
+            ("{} -5\n", 100),
+            ("{} many\n", 100),
+            ("{}\n", 100),
+            ("not_{} 500\n", 100),
+            ("\xff\0", 100),
+            (None, 100),
+        ],
+    )
+    def test_what_a_container_has_read_of_files_is_free(self, tmp_path, folder, limit, usage, statistic, statistics, available):
+        place = tmp_path / folder
+        place.mkdir(exist_ok=True)
+        (place / limit).write_text("1000\n")
+        (place / usage).write_text("900\n")
+        if statistics is not None:
+            (place / "memory.stat").write_bytes(statistics.format(statistic).encode("latin-1"))
+        assert machine._cgroup_available(tmp_path) == available
+
+    def test_a_container_without_a_limit(self, tmp_path):
+        assert machine._cgroup_available(tmp_path) is None
+        (tmp_path / "memory.max").write_text("max\n")
+        (tmp_path / "memory.current").write_text("900\n")
+        assert machine._cgroup_available(tmp_path) is None
+
     @pytest.mark.skipif(sys.platform == "win32", reason="a shell script stands in for the driver's tool")
     @pytest.mark.parametrize(
         ("script", "gpus"),

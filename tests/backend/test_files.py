@@ -146,3 +146,46 @@ def test_an_undurable_file_is_not_flushed(tmp_path, monkeypatch):
     monkeypatch.setattr(os, "fsync", lambda _: pytest.fail("flushed"))
     atomic_write_text(tmp_path / "a", "x", durable=False)
     assert (tmp_path / "a").read_text() == "x"
+
+
+class TestAReaderOnWindows:
+    """There nobody can replace a file while it is read."""
+
+    @pytest.fixture
+    def read(self, monkeypatch):
+        """Makes the next so many attempts to replace a file fail; returns a list that grows with each."""
+        monkeypatch.setattr(files, "_READERS_LOCK", True)
+        monkeypatch.setattr(files, "_READERS_SECONDS", 0.2)
+        replace, attempts = os.replace, []
+
+        def begin(times):
+            def refuse(source, destination):
+                attempts.append(destination)
+                if len(attempts) <= times:
+                    raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(source), 5, str(destination))
+                replace(source, destination)
+
+            monkeypatch.setattr(os, "replace", refuse)
+            return attempts
+
+        return begin
+
+    def test_is_waited_for(self, tmp_path, read):
+        attempts = read(times=2)
+        atomic_write_text(tmp_path / "a", "new")
+        assert (tmp_path / "a").read_text() == "new"
+        assert len(attempts) == 3
+
+    def test_not_for_long(self, tmp_path, read):
+        attempts = read(times=10**6)
+        with pytest.raises(OutputError, match="permission denied"):
+            atomic_write_text(tmp_path / "a", "new")
+        assert 2 <= len(attempts) <= 20
+        assert names(tmp_path) == []
+
+    def test_not_elsewhere(self, tmp_path, read, monkeypatch):
+        monkeypatch.setattr(files, "_READERS_LOCK", False)
+        attempts = read(times=1)
+        with pytest.raises(OutputError, match="permission denied"):
+            atomic_write_text(tmp_path / "a", "new")
+        assert len(attempts) == 1

@@ -313,6 +313,13 @@ def test_an_interrupted_run_says_how_to_go_on(folder, monkeypatch, mode):
     assert text.endswith("Stopped after 500 steps. To go on:\n  go on\n") or "Stopped after 500 steps. To go on:\n  go on\n" in text
 
 
+def test_a_resumed_run_that_ends_before_its_next_step_counts_those_before(folder, monkeypatch):
+    folder.update_state(iteration=300)
+    events = [Phase(name="surface"), Bye(reason="interrupted", exit_code=130, resumable=True)]
+    _, text = show(folder, "plain", events, monkeypatch=monkeypatch)
+    assert "Stopped after 300 steps." in text
+
+
 def test_a_stream_that_nobody_reads_does_not_end_the_run(folder, monkeypatch):
     class Broken(Stream):
         def write(self, text):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import inspect
 import re
 import subprocess
@@ -212,6 +213,13 @@ class TestCheckResume:
             job.update_state(status="finished")
         request.check_resume(job)
 
+    def test_that_it_may_replace_its_own_results_holds_for_no_others(self, job, here):
+        job.write_spec(dataclasses.replace(job.spec, overwrite=True))
+        assert resumed("--resume", str(job.path)).spec == job.spec
+        other = resumed("--resume", str(job.path), "--output", "other.glb").spec
+        assert (other.outputs, other.overwrite) == ((str(here / "other.glb"),), False)
+        assert resumed("--resume", str(job.path), "--overwrite").spec == dataclasses.replace(other, overwrite=True)
+
     def test_a_job_that_is_being_worked_on(self, job):
         with job.lock(), pytest.raises(JobError, match="Another process"):
             request.check_resume(JobFolder.open(job.path), overwrite=True)
@@ -221,9 +229,10 @@ class TestCheckResume:
         with pytest.raises(ResourceError):
             request.check_resume(job, overwrite=True)
 
-    def test_a_damaged_job(self, job):
-        job.config_path.write_text("[]")
-        with pytest.raises(JobError):
+    @pytest.mark.parametrize("content", ["[]", "{}", '{"prior": null}', '{"prior": {}}'])
+    def test_a_damaged_job(self, job, content):
+        job.config_path.write_text(content)
+        with pytest.raises(JobError, match=r"config\.json is damaged"):
             request.check_resume(job, overwrite=True)
 
 
@@ -242,6 +251,16 @@ class TestWording:
 
     def test_what_names_no_choice_stays(self):
         assert wording.in_options("Say it shorter.") == "Say it shorter."
+
+
+def resumed(*options: str) -> JobFolder:
+    """The job that a `generate` goes on with."""
+    from backend import cli
+    from backend.commands import generate
+
+    parser = cli.Parser(prog="generate")
+    generate.add_arguments(parser)
+    return generate._resumed(parser.read(list(options)))
 
 
 def assert_fits_a_panel(error: CoGradError) -> None:

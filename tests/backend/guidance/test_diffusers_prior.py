@@ -15,6 +15,7 @@ from safetensors.torch import load_file, save_file
 
 from backend.embedded.learned.model import build_scheduler, build_tokenizer
 from backend.errors import PriorError
+from backend.guidance import diffusers_prior
 from backend.guidance.diffusers_prior import choose_dtype, load_diffusers_prior
 from backend.guidance.hub import files_to_download
 from backend.guidance.pipeline_files import check_safetensors, fingerprint
@@ -306,10 +307,61 @@ def test_unknown_scheduler_is_refused(tmp_path: Path, changes: dict[str, str]) -
         load(folder)
 
 
-@pytest.mark.parametrize("extra", [{"format": 2}, {"pixel_unshuffle": 0}, {"pixel_unshuffle": "4"}, {"recommended": {"warmth": 1}}])
+@pytest.mark.parametrize(
+    "extra",
+    [
+        {"format": 2},
+        {"pixel_unshuffle": 0},
+        {"pixel_unshuffle": "4"},
+        {"recommended": {"warmth": 1}},
+        {"recommended": {"resolutions": []}},
+    ],
+)
 def test_malformed_extra_file_is_refused(tmp_path: Path, extra: dict[str, Any]) -> None:
     folder = write_pipeline(tmp_path, vae=tiny_vae(), extra=extra)
     with pytest.raises(PriorError, match=r"cograd3d\.json"):
+        load(folder)
+
+
+@pytest.mark.parametrize(
+    ("file", "changes", "said"),
+    [
+        ("unet/config.json", {"sample_size": None}, r"The unet of '.*' has None as its sample_size"),
+        ("unet/config.json", {"sample_size": "x"}, "'x' as its sample_size"),
+        ("unet/config.json", {"sample_size": 0}, "0 as its sample_size"),
+        ("scheduler/scheduler_config.json", {"num_train_timesteps": 0}, "has 0 as its number of timesteps"),
+        ("scheduler/scheduler_config.json", {"num_train_timesteps": -1}, "has -1 as its number of timesteps"),
+        ("scheduler/scheduler_config.json", {"num_train_timesteps": "x"}, "has 'x' as its number of timesteps"),
+        ("scheduler/scheduler_config.json", {"beta_start": "x"}, "do not fit together .TypeError: linspace"),
+        ("scheduler/scheduler_config.json", {"trained_betas": "x"}, "do not fit together .TypeError"),
+    ],
+)
+def test_malformed_configurations_are_refused(tmp_path: Path, file: str, changes: dict[str, Any], said: str) -> None:
+    folder = write_pipeline(tmp_path, vae=tiny_vae())
+    edit(folder / file, **changes)
+    with pytest.raises(PriorError, match=said) as error:
+        load(folder)
+    assert error.value.remedy and "\n" not in str(error.value)
+
+
+def test_a_denoiser_that_names_no_size_is_refused(tmp_path: Path) -> None:
+    folder = write_pipeline(tmp_path, vae=tiny_vae())
+    config = json.loads((folder / "unet" / "config.json").read_text())
+    del config["sample_size"]
+    (folder / "unet" / "config.json").write_text(json.dumps(config))
+    with pytest.raises(PriorError, match="sample_size"):
+        load(folder)
+
+
+def test_a_lack_of_memory_is_no_damage(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A run takes a lower mode when memory runs out, which it must be able to tell."""
+    folder = write_pipeline(tmp_path)
+
+    def fail(*_: Any) -> Any:
+        raise torch.OutOfMemoryError("CUDA out of memory")
+
+    monkeypatch.setattr(diffusers_prior, "from_folder", fail)
+    with pytest.raises(torch.OutOfMemoryError):
         load(folder)
 
 

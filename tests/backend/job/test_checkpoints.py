@@ -93,7 +93,9 @@ def damage_shape_of_state(path):
 def test_a_damaged_checkpoint_is_passed_over(folder, damage, caplog):
     folder.write_checkpoint(100, arrays(1), {})
     damage(folder.write_checkpoint(200, arrays(2), {}))
-    assert folder.latest_checkpoint().iteration == 100
+    passed_over = []
+    assert folder.latest_checkpoint(passed_over.append).iteration == 100
+    assert [path.name for path in passed_over] == ["000200"]
     assert "000200" in caplog.text
     damage(folder.checkpoints_path / "000100")
     assert folder.latest_checkpoint() is None

@@ -140,3 +140,13 @@ def test_a_read_only_folder(folder):
                 action()
     finally:
         folder.path.chmod(stat.S_IRWXU)
+
+
+def test_what_is_set_aside_takes_the_next_free_name(folder):
+    for number in range(2):
+        folder.append_trace({"iteration": number})
+        folder.set_aside(folder.trace_path)
+    folder.set_aside(folder.trace_path)  # there is none
+    assert [json.loads((folder.path / f"trace-{number}.jsonl").read_text()) for number in (1, 2)] == [{"iteration": 0}, {"iteration": 1}]
+    assert not folder.trace_path.exists()
+    assert list(folder.read_trace()) == []

@@ -2,6 +2,7 @@
 
 import os
 import threading
+import time
 
 import pytest
 
@@ -43,6 +44,24 @@ def test_a_lock_ends_with_its_process(folder):
     holder.wait()
     with folder.lock():
         assert (folder.path / "job.lock").read_text() == f"{os.getpid()}\n"
+
+
+def test_what_a_killed_process_was_writing_goes(folder):
+    left, fresh = [folder.path / ".writing-0123.json", folder.path / ".writing-4567", folder.views_path / ".writing-89ab.png"], []
+    folder.views_path.mkdir()
+    left[1].mkdir()
+    for path in (left[0], left[2], left[1] / "inner"):
+        path.touch()
+    for path in left:
+        os.utime(path, (time.time() - 60,) * 2)
+    fresh.append(folder.path / ".writing-cdef.json")  # of Blender's claim, which needs no lock
+    fresh[0].touch()
+    kept = {path.name for path in folder.path.iterdir()} - {left[0].name, left[1].name} | {"job.lock"}
+    with folder.lock():
+        assert {path.name for path in folder.path.iterdir()} == kept
+        assert not any(folder.views_path.iterdir())
+        os.utime(fresh[0], (time.time() - 60,) * 2)
+    assert not fresh[0].exists(), "left shortly before, and not taken for that at first"
 
 
 def test_looking_whether_a_job_is_in_use_does_not_keep_others_from_it(folder):

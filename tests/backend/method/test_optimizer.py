@@ -14,7 +14,7 @@ from torch import Tensor
 from backend import settings
 from backend.checkpoint import flatten, unflatten
 from backend.config import GenerationConfig
-from backend.errors import ResourceError
+from backend.errors import PriorError, ResourceError
 from backend.gaussians.initialize import initialize
 from backend.guidance.prior import Conditioning, DiffusionPrior, PriorDefaults
 from backend.guidance.rules import RULES, Moment
@@ -42,6 +42,22 @@ class GreyPrior(DiffusionPrior):
 
     def predict_noise(self, z_t: Tensor, t: Tensor, conditioning: Conditioning) -> Tensor:
         return z_t / (1 - self.alphas_cumprod[t].view(-1, 1, 1, 1)).sqrt()
+
+
+class OverflowingPrior(GreyPrior):
+    """Answers as a model does whose half precision overflowed."""
+
+    def predict_noise(self, z_t: Tensor, t: Tensor, conditioning: Conditioning) -> Tensor:
+        return torch.full_like(z_t, torch.nan)
+
+
+class OverflowingEncoder(GreyPrior):
+    """Its answer is a number, and what comes back through its encoder is none."""
+
+    def encode_images(self, images: Tensor) -> Tensor:
+        z = images * 2 - 1
+        z.register_hook(lambda gradient: gradient * torch.inf)
+        return z
 
 
 class LatentPrior(GreyPrior):
@@ -92,6 +108,17 @@ def test_main_gradient_is_that_of_the_squared_distance_to_the_denoised_image() -
             assert reference.norm() > 0 or name == "quats", "round Gaussians do not feel a turn, everything else must pull"
         alpha_bar = run.prior.alphas_cumprod[t]
         assert losses[k] == pytest.approx((alpha_bar / (1 - alpha_bar) * (image * 2 - 1).square().mean()).item(), rel=1e-4)
+
+
+@pytest.mark.parametrize("prior", [OverflowingPrior, OverflowingEncoder])
+def test_an_answer_that_is_no_number_reaches_no_gaussian(prior: type[DiffusionPrior]) -> None:
+    run = distillation(config(), prior())
+    before = {name: parameter.detach().clone() for name, parameter in run.model.params.items()}
+    with pytest.raises(PriorError, match="not a number") as caught:
+        run.step()
+    assert "prior.dtype" in caught.value.remedy
+    for name, parameter in run.model.params.items():
+        assert torch.equal(parameter, before[name]), name
 
 
 @pytest.mark.parametrize("prior", [GreyPrior, LatentPrior])
@@ -239,6 +266,8 @@ def test_perp_neg_brings_its_negatives_and_another_rule_takes_them_from_the_sett
     opposed = plain | {"anything, front view", "anything, side view"}
     assert asked() == plain
     assert asked("guidance.rule=perp_neg") == opposed
+    assert asked("guidance.rule=perp_neg", "guidance.perp_neg=0") == plain
+    assert asked("guidance.rule=perp_neg", "guidance.perp_neg=auto") == opposed
     assert asked("guidance.perp_neg=0.5") == opposed
     assert asked("guidance.rule=asd", "guidance.perp_neg=[[0.0, 1.0], [1.0, 0.0]]") == opposed
     assert asked("guidance.rule=perp_neg", "guidance.view_prompts=false") == {"", "anything"}
@@ -276,6 +305,7 @@ def test_a_run_settles_what_belongs_to_its_rule(rule: str, weighting: str, perp_
     assert (settled.guidance.weighting, settled.guidance.perp_neg) == (weighting, perp_neg)
     chosen = settle(config(f"guidance.rule={rule}", "guidance.weighting=sds", "guidance.perp_neg=0.3"), GreyPrior())
     assert (chosen.guidance.weighting, chosen.guidance.perp_neg) == ("sds", 0.3)
+    assert settle(config(f"guidance.rule={rule}", "guidance.perp_neg=0"), GreyPrior()).guidance.perp_neg == 0
 
 
 def test_history_holds_the_unfused_gradient_and_the_step_uses_the_fused_one(monkeypatch: pytest.MonkeyPatch) -> None:

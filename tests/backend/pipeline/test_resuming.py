@@ -6,9 +6,12 @@ from pathlib import Path
 
 import pytest
 
+from backend import request
 from backend.control import Control, JobCancelled
+from backend.errors import OutputError
 from backend.job import JobFolder
-from backend.protocol import CheckpointWritten, Event, Result
+from backend.meshing import export
+from backend.protocol import CheckpointWritten, Event, Notice, Phase, Result
 
 from .small_runs import config, execute, make_job
 
@@ -71,3 +74,104 @@ def test_a_run_goes_on_though_the_shape_it_began_with_is_gone(tmp_path: Path, fi
         execute(folder, settled)
         traces.append(list(folder.read_trace()))
     assert traces[0] == traces[1]
+
+
+class TestDamagedCheckpoints:
+    @pytest.fixture
+    def interrupted(self, tmp_path: Path) -> JobFolder:
+        """After step 45, with checkpoints of step 40 and 45."""
+        folder, control = make_job(tmp_path, config()), Control()
+        append = folder.append_trace
+
+        def interrupt(line: dict) -> None:
+            append(line)
+            if line["iteration"] == 44:
+                control.interrupt()
+
+        folder.append_trace = interrupt  # type: ignore[method-assign]
+        with pytest.raises(JobCancelled):
+            execute(folder, config(), control)
+        assert [iteration for iteration, _ in folder.checkpoints()] == [45, 40]
+        return JobFolder.open(folder.path)
+
+    def test_the_one_before_is_taken_and_told_of(self, interrupted: JobFolder, finished: tuple[JobFolder, Result, list[Event]]) -> None:
+        (interrupted.checkpoints_path / "000045" / "state.json").write_text("")
+        events: list[Event] = []
+        execute(interrupted, config(), emit=events.append)
+        (notice,) = [event for event in events if isinstance(event, Notice)]
+        assert notice.message == "What was saved after step 45 cannot be read: the run goes on from step 40."
+        assert notice.code == "checkpoint" and notice.remedy
+        assert list(interrupted.read_trace()) == list(finished[0].read_trace())
+
+    def test_without_any_the_run_begins_anew_and_nothing_is_lost(self, interrupted: JobFolder) -> None:
+        trace = interrupted.trace_path.read_bytes()
+        for _, path in interrupted.checkpoints():
+            (path / "state.json").write_text("")
+        events, control = [], Control()
+
+        def interrupt_after_a_while(event: Event) -> None:
+            events.append(event)
+            if isinstance(event, Notice):
+                assert interrupted.state.iteration == 0
+            if isinstance(event, CheckpointWritten) and event.iteration == 20:
+                control.interrupt()
+
+        with pytest.raises(JobCancelled):
+            execute(interrupted, config(), control, interrupt_after_a_while)
+        (notice,) = [event for event in events if isinstance(event, Notice)]
+        assert notice.message == "What was saved after step 40 and 45 cannot be read: the run begins anew."
+        assert (interrupted.path / "trace-1.jsonl").read_bytes() == trace
+        assert [line["iteration"] for line in interrupted.read_trace()] == list(range(20))
+        assert interrupted.latest_checkpoint().iteration == 20, "not dropped for those of higher numbers"
+        assert {path.name for path in interrupted.checkpoints_path.iterdir()} == {"000020", "000040-1", "000045-1"}
+
+
+class TestOwnOutputs:
+    """What a job has written beside its folder is not in the way of going on with it."""
+
+    def test_after_a_kill_between_the_files_of_an_output(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        class Killed(Exception):
+            pass
+
+        def die(path: Path, data: bytes) -> None:
+            if path.suffix == ".obj":
+                raise Killed
+            path.write_bytes(data)
+
+        settled, output = config("optimizer.iterations=5"), tmp_path / "cat.obj"
+        folder = make_job(tmp_path, settled, outputs=(str(output),))
+        with monkeypatch.context() as patch, pytest.raises(Killed):
+            patch.setattr(export, "atomic_write_bytes", die)
+            execute(folder, settled)
+        assert output.with_suffix(".mtl").exists() and not output.exists()
+        again = JobFolder.open(folder.path)
+        request.check_resume(again)
+        execute(again, settled)
+        assert output.exists()
+
+    def test_after_an_interruption_of_going_on_with_a_finished_run(self, tmp_path: Path) -> None:
+        settled, output, control = config("optimizer.iterations=5"), tmp_path / "cat.glb", Control()
+        folder = make_job(tmp_path, settled, outputs=(str(output),))
+        execute(folder, settled)
+
+        def interrupt(event: Event) -> None:
+            if isinstance(event, Phase) and event.name == "surface":
+                control.interrupt()
+
+        with pytest.raises(JobCancelled):
+            execute(folder, settled, control, interrupt)
+        request.check_resume(JobFolder.open(folder.path))
+
+    def test_but_a_file_that_was_there_before_is(self, tmp_path: Path) -> None:
+        settled, output, control = config("optimizer.iterations=5"), tmp_path / "cat.glb", Control()
+        folder = make_job(tmp_path, settled, outputs=(str(output),))
+
+        def interrupt(event: Event) -> None:
+            if isinstance(event, Phase) and event.name == "texture":
+                output.touch()
+                control.interrupt()
+
+        with pytest.raises(JobCancelled):
+            execute(folder, settled, control, interrupt)
+        with pytest.raises(OutputError, match="exists already"):
+            request.check_resume(JobFolder.open(folder.path))

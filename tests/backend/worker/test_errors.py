@@ -1,8 +1,14 @@
 """Jobs that cannot be run and runs that fail: exit codes, and what the user is told."""
 
+import errno
+import io
 import json
+import logging
+import os
 
 import pytest
+
+from backend.worker import log_to
 
 
 def test_a_second_worker_on_one_job_is_refused(start, folder):
@@ -51,3 +57,24 @@ def test_a_newer_job_is_refused(start, folder):
     client = start()
     assert client.finish() == 7
     assert "newer version" in client.events[1]["message"]
+
+
+def test_a_log_on_a_full_disk_is_silent(folder, capsys, monkeypatch):
+    """What the user reads is the sentence that says so, not what logging has to say about its own trouble."""
+
+    class Full(io.StringIO):
+        def write(self, text):
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    root = logging.getLogger()
+    monkeypatch.setattr(root, "level", root.level)
+    monkeypatch.setattr(root, "handlers", list(root.handlers))
+    log_to(folder)
+    handler = root.handlers[-1]
+    try:
+        handler.setStream(Full()).close()
+        logging.getLogger("backend").error("the run failed", exc_info=OSError(errno.ENOSPC, "full"))
+    finally:
+        handler.close()
+        logging.captureWarnings(False)
+    assert capsys.readouterr().err == ""
