@@ -47,6 +47,9 @@ RULES = {
 }
 """The choices of `guidance.rule`, one line each."""
 
+PERP_NEG_OF_RULES = {"perp_neg": 1.0}
+"""The weight of Perp-Neg's negatives that belongs to a rule; 0 to those that are not named."""
+
 
 NO_SMALL_VAE = "none"
 """The value of `prior.small_vae` that names none."""
@@ -83,7 +86,7 @@ class PriorConfig:
 
 @dataclass(kw_only=True)
 class GuidanceConfig:
-    """What is made of the prior's answer. None means: as the prior recommends."""
+    """What is made of the prior's answer. None means: as the prior recommends, or as the rule has it."""
 
     rule: str = setting(
         "sds",
@@ -108,7 +111,12 @@ class GuidanceConfig:
     clamp: Schedule | None = setting(None, "elementwise bound on the gradient, 0 for none", low=0)
     view_prompts: bool = setting(True, "append front / side / back / overhead view to the prompt")
     blend_views: bool = setting(False, "between two view words, blend their embeddings instead of choosing the nearer")
-    perp_neg: Schedule = setting(0.0, "weight of the other views' words as perpendicular negatives (Perp-Neg), 0 for none", low=0, high=4)
+    perp_neg: Schedule | None = setting(
+        None,
+        "weight of the other views' words as perpendicular negatives (Perp-Neg), 0 for none; auto: 1 with the rule perp_neg, else 0",
+        low=0,
+        high=4,
+    )
     asd_shift: float = setting(0.1, "asd: the second noise level lies higher by up to this share of t - t_low", low=0, high=1)
     cds_gap: tuple[float, float] = setting((0.1, 0.3), "cds: the first noise level lies higher by a share of T drawn between these")
     ism_step: Schedule = setting(

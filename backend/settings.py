@@ -1,7 +1,7 @@
 """From presets, files and command-line options to one checked `GenerationConfig`, and back to plain data.
 
 Layers, each overriding the one before: the defaults of `config.py`, a quality preset (`presets/quality/*.toml`), a method
-preset (`presets/*.toml`), the user's TOML file, `--set section.name=value`, `--without component`. Every value is checked
+preset (`presets/*.toml`), the user's file, `--set section.name=value`, `--without component`. Every value is checked
 where it enters, so that an error names its origin. Standard library only.
 """
 
@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import difflib
+import json
 import math
 import tomllib
 import types
@@ -46,7 +47,7 @@ def resolve(
     Args:
         quality: name of a quality preset; None for the defaults of `config.py`.
         method: name of a method preset; None for the defaults of `config.py`, which are the paper's method.
-        toml_file: the user's file, with a table a section.
+        toml_file: the user's file, TOML with a table a section, or a run's `config.json`.
         sets: `section.name=value` each, the value in TOML syntax; strings need no quotes.
         without: components to switch off, by their names in COMPONENTS or the paper's letters A, B, C.
         overrides: values by dotted name, applied after `sets`.
@@ -62,7 +63,7 @@ def resolve(
     if method is not None:
         _apply(config, _preset("method", method), f"the method preset {method}")
     if toml_file is not None:
-        _apply(config, _read_toml(Path(toml_file)), str(toml_file))
+        _apply(config, _read_file(Path(toml_file)), str(toml_file))
     for assignment in sets:
         section, name, value = parse_assignment(assignment)
         _apply(config, {section: {name: value}}, f"--set {assignment}")
@@ -250,14 +251,33 @@ def _preset(kind: str, name: str) -> dict[str, Any]:
 
 def _read_toml(path: Path) -> dict[str, Any]:
     try:
-        with path.open("rb") as file:
-            return tomllib.load(file)
+        return tomllib.loads(_text(path))
+    except tomllib.TOMLDecodeError as error:
+        raise ConfigError(f"The settings file {path} is not valid TOML: {error}.", remedy="Correct the line it names.") from error
+
+
+def _read_file(path: Path) -> dict[str, Any]:
+    """The user's file; its ending says whether it is JSON, as a run's `config.json`, or TOML."""
+    if path.suffix.lower() != ".json":
+        return _read_toml(path)
+    try:
+        values = json.loads(_text(path))
+    except ValueError as error:
+        raise ConfigError(f"The settings file {path} is not valid JSON: {error}.", remedy="Correct the line it names.") from error
+    if not isinstance(values, dict):
+        raise ConfigError(f"The settings file {path} holds no sections.", remedy="It is an object a section, as a run's config.json.")
+    return values
+
+
+def _text(path: Path) -> str:
+    try:
+        return path.read_bytes().decode("utf-8")
     except OSError as error:
         raise ConfigError(
             f"The settings file {path} cannot be read: {error.strerror or error}.", remedy="Check the path and its permissions."
         ) from error
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise ConfigError(f"The settings file {path} is not valid TOML: {error}.", remedy="Correct the line it names.") from error
+    except UnicodeDecodeError as error:
+        raise ConfigError(f"The settings file {path} is not text in UTF-8: {error}.", remedy="Save it as UTF-8.") from error
 
 
 def _component(name: str) -> str:

@@ -10,6 +10,8 @@ import time
 from collections.abc import Callable
 from typing import Any
 
+from ..option_numbers import count as at_least_one
+
 SIZES = ((2_000, 64), (10_000, 128), (20_000, 256))
 REFERENCE = "gsplat's PyTorch pieces"
 EXPECTED_AT = (10_000, 128)
@@ -18,12 +20,14 @@ EXPECTED = {"numba": 25.0, "torch": 7.0}
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--repeat", type=int, default=5, metavar="N", help="timed runs of each, of which the fastest counts (default: 5)")
-    parser.add_argument("--threads", type=int, default=1, metavar="N", help="CPU threads (default: 1)")
+    parser.add_argument(
+        "--repeat", type=at_least_one, default=5, metavar="N", help="timed runs of each, of which the fastest counts (default: 5)"
+    )
+    parser.add_argument("--threads", type=at_least_one, default=1, metavar="N", help="CPU threads (default: 1)")
     parser.add_argument("--degree", type=int, default=1, choices=range(4), help="spherical-harmonic degree (default: 1)")
     sizes = ", ".join(f"{count} {pixels}" for count, pixels in SIZES)
     size_help = f"a scene; may be repeated (default: {sizes})"
-    parser.add_argument("--size", action="append", nargs=2, type=int, metavar=("GAUSSIANS", "PIXELS"), help=size_help)
+    parser.add_argument("--size", action="append", nargs=2, type=at_least_one, metavar=("GAUSSIANS", "PIXELS"), help=size_help)
     expected = " or ".join(f"{name} {ratio:.0f} x" for name, ratio in EXPECTED.items())
     check_help = f"exit with 1 if one is slower than expected at {EXPECTED_AT[0]} Gaussians, {EXPECTED_AT[1]} pixels ({expected})"
     parser.add_argument("--check", action="store_true", help=check_help)
@@ -42,7 +46,7 @@ def run(options: argparse.Namespace) -> int:
     print(f"{'Gaussians':>9} {'pixels':>6}  {'implementation':<24}{titles}  image differs by")
     too_slow = []
     for count, pixels in options.size or SIZES:
-        for name, forward, backward, difference, ratio in _measure(count, pixels, options.degree, max(options.repeat, 1)):
+        for name, forward, backward, difference, ratio in _measure(count, pixels, options.degree, options.repeat):
             times = "".join(f"{milliseconds:>10.1f}" for milliseconds in (forward, backward, forward + backward))
             print(f"{count:>9} {pixels:>6}  {name:<24}{times}{f'{ratio:.1f} x':>10}  {difference:.0e}", flush=True)
             if (count, pixels) == EXPECTED_AT and ratio < EXPECTED.get(name, 0):

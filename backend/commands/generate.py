@@ -79,7 +79,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     how.add_argument("--device", metavar="NAME", help="auto, cpu, cuda, cuda:N or mps (auto)")
     how.add_argument("--method", metavar="NAME", help="one of the methods below (cograd3d)")
-    how.add_argument("--settings", type=Path, metavar="FILE", help="a TOML file with settings")
+    how.add_argument("--settings", type=Path, metavar="FILE", help="a TOML file with settings, or the config.json of a run to be repeated")
     how.add_argument(
         "--set",
         action="append",

@@ -14,6 +14,7 @@ from .. import machine, model_files
 from ..embedded import vocabulary
 from ..model_files import ModelFile, Scan
 from ..models import CATALOGUE, Model, recommend
+from ..request import BUILTIN_PRIORS
 
 _ALLOW = "--set prior.allow_download=true"
 
@@ -41,11 +42,8 @@ def run(args: argparse.Namespace) -> int:
 
 def _report(gpus: list[machine.Gpu], found: Scan, best: Model | None) -> Iterable[str]:
     yield "Built in:"
-    yield from _entry(
-        "builtin",
-        f"knows {len(vocabulary.OBJECTS)} objects, {len(vocabulary.COLOURS)} colours, {len(vocabulary.MATERIALS)} materials",
-        "no download, no GPU",
-    )
+    for name in BUILTIN_PRIORS:
+        yield from _entry(name, *_of_builtin(name))
     yield ""
     yield "On this computer:"
     for model in found.models:
@@ -68,6 +66,14 @@ def _report(gpus: list[machine.Gpu], found: Scan, best: Model | None) -> Iterabl
     yield ""
     yield "Where a licence is to be accepted: on the model's page of the hub; then log in here with `hf auth login`, or set HF_TOKEN."
     yield _verdict(gpus, best)
+
+
+def _of_builtin(name: str) -> tuple[str, ...]:
+    """What is said of a built-in model."""
+    if name == "builtin:learned":
+        return ("a small diffusion model of the same world: its shapes and colours, blurred",)
+    words = f"knows {len(vocabulary.OBJECTS)} objects, {len(vocabulary.COLOURS)} colours, {len(vocabulary.MATERIALS)} materials, exactly"
+    return (f"the default: {name}:exact",) if name == "builtin" else (words, "no download, no GPU")
 
 
 def _entry(title: str, *lines: str, mark: str = " ") -> Iterable[str]:
@@ -104,7 +110,7 @@ def _as_json(gpus: list[machine.Gpu], found: Scan, best: Model | None) -> str:
 
     return json.dumps(
         {
-            "builtin": ["builtin"],
+            "builtin": list(BUILTIN_PRIORS),
             "found": [as_dict(model) for model in found.models],
             "left_out": dict(found.left_out),
             "complete": found.is_complete,

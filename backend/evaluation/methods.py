@@ -6,6 +6,7 @@ Standard library only at import, so that the command line can show its help befo
 from __future__ import annotations
 
 import argparse
+import shlex
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -99,15 +100,14 @@ def _part(
 
 
 def _introduction(args: argparse.Namespace) -> str:
-    command = (
-        f"python3 -m backend evaluate methods --prompt '{args.prompt}' --prior {args.prior} --quality {args.quality} --seed {args.seed}"
-    )
-    if args.iterations is not None:
-        command += f" --iterations {args.iterations}"
-    command += f" --budgets {' '.join(args.budgets)}" + "".join(f" --set {assignment}" for assignment in args.sets)
+    words = ["python3", "-m", "backend", "evaluate", "methods", "--prompt", args.prompt]
+    words += [] if args.methods == list(METHODS) else ["--methods", *args.methods]
+    words += ["--prior", args.prior, "--quality", args.quality, "--seed", str(args.seed)]
+    words += [] if args.iterations is None else ["--iterations", str(args.iterations)]
+    words += ["--budgets", *args.budgets, *(word for assignment in args.sets for word in ("--set", assignment))]
     return (
         "# The methods side by side\n\n"
-        f"`{command}`, version {__version__}, on {machine.describe()}.\n\n"
+        f"`{shlex.join(words)}`, version {__version__}, on {machine.describe()}.\n\n"
         "Gaussians against the true object at 24 views that no camera visited (128 px), as in [results.md](../results.md): as they stand,\n"
         "and turned about Z by up to 45 degrees, since no word pins the frame. Janus is the share of the views from behind that resemble\n"
         "a frontal true view most. A prediction is one picture under one prompt at one noise level. Time is the optimisation's alone.\n"

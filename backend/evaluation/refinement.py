@@ -13,8 +13,12 @@ from statistics import fmean
 from typing import TYPE_CHECKING
 
 from .. import refinement, settings
+from ..embedded import vocabulary
+from ..errors import UsageError
+from ..option_numbers import amount
 from ..protocol import JobSpec
-from .region_truth import finished_job, region_psnr
+from .region_truth import finished_job, region_grid, region_psnr
+from .work_folders import work_folder
 
 if TYPE_CHECKING:
     import numpy as np
@@ -34,20 +38,33 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--set", action="append", default=[], dest="sets", metavar="SECTION.NAME=VALUE", help="override a setting")
     parser.add_argument("--regions", type=int, default=4, metavar="N", help="how many regions are refined")
     parser.add_argument(
-        "--factor", type=float, default=4.0, metavar="F", help="how much more often those are worked on; 1: no more than others"
+        "--factor", type=amount, default=4.0, metavar="F", help="how much more often those are worked on; 1: no more than others"
     )
 
 
 def run(args: argparse.Namespace) -> int:
-    """Runs what is missing and prints a line of a Markdown table a prompt."""
-    print("| prompt | chosen regions | others | worst of the others | all |\n|---|---|---|---|---|", flush=True)
+    """Runs what is missing and prints a line of a Markdown table a prompt.
+
+    Raises:
+        PromptError: a prompt that the built-in world has no true object for.
+        UsageError: as many regions to refine as there are, or none.
+    """
+    for prompt in args.prompts:
+        vocabulary.parse(prompt)
     config = settings.resolve(args.quality, sets=[f"prior.name={args.prior}", f"run.seed={args.seed}", *args.sets])
+    count = len(region_grid(config))
+    if not 1 <= args.regions < count:
+        raise UsageError(
+            f"{args.regions} of {count} view regions cannot be compared with the others.", remedy=f"--regions is 1 to {count - 1}."
+        )
+    print("| prompt | chosen regions | others | worst of the others | all |\n|---|---|---|---|---|", flush=True)
     gains = []
-    for number, prompt in enumerate(args.prompts):
-        first = finished_job(args.work / f"{number:02d}", JobSpec(prompt=prompt, quality=args.quality), config)
+    for prompt in args.prompts:
+        first = finished_job(work_folder(args.work, prompt, args.quality, config), JobSpec(prompt=prompt, quality=args.quality), config)
         before = region_psnr(first)
         chosen = before.argsort()[: args.regions].tolist()
-        after = region_psnr(finished_job(args.work / f"{number:02d}-refined", *refinement.refine(first, chosen, factor=args.factor)))
+        folder = work_folder(args.work, prompt, args.quality, config, refined=sorted(chosen), factor=args.factor)
+        after = region_psnr(finished_job(folder, *refinement.refine(first, chosen, factor=args.factor)))
         gains.append(Gain.of(before, after, chosen))
         print(f"| {prompt} | {gains[-1]} |", flush=True)
     print(f"| **mean** | {Gain.mean(gains)} |")

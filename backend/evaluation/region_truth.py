@@ -17,10 +17,19 @@ if TYPE_CHECKING:
     import numpy as np
 
     from ..config import GenerationConfig
+    from ..method.view_grid import ViewGrid
 
 RESOLUTION = 128
 PARTS = (-0.75, -0.5, -0.25, 0.0, 0.25, 0.5, 0.75)
 """Degrees about the best whole one: half a degree is worth as much as a refinement."""
+
+
+def region_grid(config: GenerationConfig) -> ViewGrid:
+    """The view regions of a run in the built-in world."""
+    from ..embedded import world
+    from ..method.view_grid import ViewGrid
+
+    return ViewGrid.from_config(config.grid, (world.DISTANCE, world.DISTANCE))
 
 
 def region_psnr(job: JobFolder) -> np.ndarray:
@@ -34,12 +43,11 @@ def region_psnr(job: JobFolder) -> np.ndarray:
     from ..embedded import vocabulary, world
     from ..embedded.renderer import FOV
     from ..gaussians.model import GaussianModel
-    from ..method.view_grid import ViewGrid
     from .measure import gaussian_renderer
     from .metrics import psnr
     from .truth import BACKGROUND, best_turn
 
-    azimuths, elevations, _ = ViewGrid.from_config(settings.from_dict(job.config).grid, (world.DISTANCE, world.DISTANCE)).centers.T
+    azimuths, elevations, _ = region_grid(settings.from_dict(job.config)).centers.T
     distances = np.full(len(azimuths), world.DISTANCE)
     cameras = [orbit_camera(a, e, world.DISTANCE, FOV, RESOLUTION) for a, e in zip(azimuths, elevations, strict=True)]
     images = gaussian_renderer(GaussianModel.load_ply(job.splats_path))(cameras, BACKGROUND)[0].clip(0, 1)

@@ -14,14 +14,18 @@ from statistics import fmean
 from typing import TYPE_CHECKING
 
 from .. import settings
+from ..embedded import vocabulary
 from ..job import JobFolder
 from ..job_lines import read_lines, trace_visits
 from ..protocol import JobSpec
 from .gallery.prompts import chosen
-from .region_truth import finished_job, region_psnr
+from .region_truth import finished_job, region_grid, region_psnr
+from .work_folders import work_folder
 
 if TYPE_CHECKING:
     import numpy as np
+
+    from ..config import GenerationConfig
 
 WORST = 0.25
 """The share of the regions that counts as the worst."""
@@ -44,11 +48,19 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Runs what is missing and prints a line of a Markdown table a job."""
+    """Runs what is missing and prints a line of a Markdown table a job.
+
+    Raises:
+        PromptError: a prompt that the built-in world has no true object for.
+    """
+    prompts = () if args.jobs else chosen(args.prompts)
+    for prompt in prompts:
+        vocabulary.parse(prompt)
+    config = settings.resolve(args.quality, sets=[f"prior.name={args.prior}", f"run.seed={args.seed}", *args.sets])
     print("| prompt | error and truth | indicator and truth | worst quarter by error | in truth | all regions |", flush=True)
     print("|---|---|---|---|---|---|", flush=True)
     found = []
-    for job in _jobs(args):
+    for job in _jobs(args, prompts, config):
         found.append(Agreement.of(shown_errors(job), late_indicators(job), region_psnr(job)))
         print(f"| {job.spec.prompt} | {found[-1]} |", flush=True)
     print(f"| **mean** | {Agreement.mean(found)} |")
@@ -106,12 +118,10 @@ def shown_errors(job: JobFolder) -> np.ndarray:
     """
     import numpy as np
 
-    from ..embedded import world
     from ..method.region_sampling import RegionSampler
-    from ..method.view_grid import ViewGrid
 
     config = settings.from_dict(job.config)
-    grid = ViewGrid.from_config(config.grid, (world.DISTANCE, world.DISTANCE))
+    grid = region_grid(config)
     as_they_are = replace(config.region_sampling, loss_bins=0)  # the trace's losses are normalised
     sampler = RegionSampler(grid, as_they_are, np.random.default_rng(0))
     for _, line in read_lines(job.trace_path):
@@ -134,11 +144,9 @@ def _rank_correlation(values: np.ndarray, others: np.ndarray) -> float:
     return float(spearmanr(values, others).statistic) if len(set(values)) > 1 and len(set(others)) > 1 else math.nan
 
 
-def _jobs(args: argparse.Namespace) -> Iterator[JobFolder]:
+def _jobs(args: argparse.Namespace, prompts: Sequence[str], config: GenerationConfig) -> Iterator[JobFolder]:
     """The jobs that are asked about, each finished when its turn comes."""
-    if args.jobs:
-        yield from (JobFolder.open(path) for path in args.jobs)
-        return
-    config = settings.resolve(args.quality, sets=[f"prior.name={args.prior}", f"run.seed={args.seed}", *args.sets])
-    for number, prompt in enumerate(chosen(args.prompts)):
-        yield finished_job(args.work / f"{number:02d}", JobSpec(prompt=prompt, quality=args.quality), config)
+    yield from (JobFolder.open(path) for path in args.jobs or ())
+    for prompt in prompts:
+        spec = JobSpec(prompt=prompt, quality=args.quality)
+        yield finished_job(work_folder(args.work, prompt, args.quality, config), spec, config)

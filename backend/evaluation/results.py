@@ -1,13 +1,15 @@
 """`evaluate results`: generates a fixed list of prompts, measures each against its true object, and writes it up.
 
-Every prompt is a job of its own in a work folder, so an interrupted evaluation goes on where it stopped. Standard
-library only at import, so that the command line can show its help before an environment stands.
+Every prompt is a job of its own in a work folder, so an interrupted evaluation goes on where it stopped; what was asked
+for with other settings is none of it. Standard library only at import, so that the command line can show its help before
+an environment stands.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import shlex
 import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, fields
@@ -16,8 +18,10 @@ from statistics import fmean
 from typing import TYPE_CHECKING
 
 from .. import __version__, machine, settings
+from ..embedded import vocabulary
 from ..errors import OutputError
 from ..files import atomic_path, atomic_write_json, atomic_write_text
+from .work_folders import work_folder
 
 if TYPE_CHECKING:
     from .measure import Row
@@ -55,22 +59,24 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Runs what is missing and writes the report."""
+    """Runs what is missing and writes the report. Raises `PromptError` for a prompt that the built-in world has no true object for."""
     from .measure import Row, measure, write_overview
 
+    for prompt in args.prompts:
+        vocabulary.parse(prompt)
     sets = [f"prior.name={args.prior}", f"run.seed={args.seed}", *args.sets]
     config = settings.resolve(args.quality, sets=sets)
-    rows, folders = [], [args.work / f"{index:02d}" for index in range(len(args.prompts))]
+    rows, folders = [], [work_folder(args.work, prompt, args.quality, config) for prompt in args.prompts]
     pictures = _pictures_beside(args.output)
     pictures.mkdir(parents=True, exist_ok=True)
-    for prompt, folder in zip(args.prompts, folders, strict=True):
+    for index, (prompt, folder) in enumerate(zip(args.prompts, folders, strict=True)):
         record = folder / "row.json"
         if not record.exists():
             folder.mkdir(parents=True, exist_ok=True)
             atomic_write_json(record, asdict(measure(prompt, config, args.quality, folder)))
         row = Row(**json.loads(record.read_text("utf-8")))
         rows.append(row)
-        with atomic_path(pictures / f"{folder.name}.png") as path:
+        with atomic_path(pictures / f"{index:02d}.png") as path:
             shutil.copyfile(folder / "sheet.png", path)
         print(f"{prompt}: mesh {row.mesh_psnr:.1f} dB, IoU {row.mesh_iou:.3f}, Janus {row.janus:.2f}, {row.seconds:.0f} s", flush=True)
     write_overview([folder / "portrait.png" for folder in folders], OVERVIEW_COLUMNS, pictures / "overview.png")
@@ -88,11 +94,10 @@ def _pictures_beside(output: Path) -> Path:
 def report(rows: Sequence[Row], args: argparse.Namespace, folder: str) -> str:
     """The Markdown write-up of the rows."""
     mean = {f.name: fmean(getattr(row, f.name) for row in rows) for f in fields(rows[0]) if f.type == "float"}
-    command = f"python3 -m backend evaluate results --prior {args.prior} --quality {args.quality} --seed {args.seed}"
     lines = [
         "# Results of the built-in prior",
         "",
-        f"`{command}`, version {__version__}, on {machine.describe()}.",
+        f"`{command_line(args)}`, version {__version__}, on {machine.describe()}.",
         "",
         "Truth is the object that the words name, rendered at 24 views (128 px, three elevations) that no camera of the optimiser",
         'visited, in the frame that the prompt\'s front fixes. "Front view" means any view within 45 degrees of the front, so no word',
@@ -113,6 +118,13 @@ def report(rows: Sequence[Row], args: argparse.Namespace, folder: str) -> str:
     for index, row in enumerate(rows):
         lines += [f"**{row.prompt}**", "", f"![{row.prompt}]({folder}/{index:02d}.png)", ""]
     return "\n".join(lines)
+
+
+def command_line(args: argparse.Namespace) -> str:
+    """The command that makes these figures, wherever they are written."""
+    words = ["python3", "-m", "backend", "evaluate", "results", "--prior", args.prior, "--quality", args.quality, "--seed", str(args.seed)]
+    words += [] if args.prompts == list(PROMPTS) else ["--prompts", *args.prompts]
+    return shlex.join([*words, *(word for assignment in args.sets for word in ("--set", assignment))])
 
 
 def _scores(values: Mapping[str, float]) -> list[str]:

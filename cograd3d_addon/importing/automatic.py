@@ -86,21 +86,27 @@ def _finish(job_id: str) -> None:
     In a window an operator does it: Adjust Last Operation goes back to before the last one that Blender knows of, and would take an import
     that came after it away.
     """
-    del _waiting[job_id]
     windows = bpy.context.window_manager.windows
     with contextlib.ExitStack() as stack:
         if windows:
             stack.enter_context(bpy.context.temp_override(window=bpy.context.window or windows[0]))
         if windows and not bpy.app.background:
-            bpy.ops.cograd3d.bring_result("EXEC_DEFAULT", True, job=job_id)
+            if bpy.ops.cograd3d.bring_result.poll():  # else it waits on
+                bpy.ops.cograd3d.bring_result("EXEC_DEFAULT", True, job=job_id)
         elif bring_ordered(job_id) and bpy.ops.ed.undo_push.poll():
             bpy.ops.ed.undo_push(message="Import Result")
 
 
 def bring_ordered(job_id: str) -> bool:
-    """Bring a finished job's result to where it was ordered, and take its preview away. Returns whether it came; `state` says why not."""
+    """Bring a finished job's result to where it was ordered, and take its preview away. Returns whether it came; `state` says why not.
+
+    What waits is brought in any case; anything else, when the user has the operator repeated, only if it is not there.
+    """
+    is_repeated = _waiting.pop(job_id, None) is None
     job = session.manager().get(job_id)
     scene = home_scene(read_home(job.path)) if job is not None else None
+    if is_repeated and (job is None or scene is None or job.status is not JobStatus.FINISHED or object_of_job(job_id, scene) is not None):
+        return False
     try:
         if job is None or scene is None:  # the job was discarded, or another file was opened
             return False
@@ -110,7 +116,7 @@ def bring_ordered(job_id: str) -> bool:
         _log.warning("%s was not imported", job_id, exc_info=error)
         return False
     finally:
-        preview.remove(job_id)
+        preview.remove(job_id)  # before the undo step, which is to take back the import alone
     return True
 
 

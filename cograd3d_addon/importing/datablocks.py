@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import logging
+import os
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
@@ -132,9 +133,9 @@ def restore_texture_file(image: bpy.types.Image, folder: Path) -> None:
 
 def _free(path: Path, content: bytes) -> Path:
     """The path, or one beside it that the content names, if what is there is something else: a file of the user's, or another image's."""
-    if not path.exists() or _holds(path, content):
-        return path
-    return path.with_name(f"{path.stem}-{hashlib.sha256(content).hexdigest()[:8]}{path.suffix}")
+    digest = hashlib.sha256(content).hexdigest()
+    beside = [path.with_stem(f"{path.stem}-{digest[:length]}") for length in (8, len(digest))]  # the user may have changed the one, too
+    return next((one for one in (path, *beside) if not os.path.lexists(one) or _holds(one, content)), beside[-1])
 
 
 def _holds(path: Path, content: bytes) -> bool:

@@ -55,6 +55,8 @@ class _Preview:
 _previews: dict[str, _Preview] = {}
 _reader = PreviewReader()
 _kept: set[str] = set()
+_leftover: set[str] = set()
+"""Jobs whose previews were to go while Blender rendered."""
 
 
 def object_of(job_id: str) -> bpy.types.Object | None:
@@ -76,10 +78,7 @@ def remove(job_id: str) -> None:
     """Take a job's preview away, with everything that was made for it."""
     _previews.pop(job_id, None)
     _kept.discard(job_id)
-    if is_rendering():
-        session.register_poller(reconcile)
-    else:
-        _remove_data(job_id)
+    _remove_data(job_id)
 
 
 def on_event(job: Job, event: Event) -> None:
@@ -101,9 +100,7 @@ def tick() -> None:
             continue  # it ended while they were read
         known = _previews.setdefault(job_id, _Preview(gaussians))
         known.gaussians = gaussians
-        if is_rendering():
-            session.register_poller(reconcile)
-        else:
+        if not _is_put_off():
             _show(job_id, known)
     if not _reader.is_busy:
         session.unregister_poller(tick)
@@ -111,7 +108,7 @@ def tick() -> None:
 
 def reconcile() -> None:
     """After undo, redo, load or a render: previews of jobs that are over go, the others show their latest state again."""
-    if is_rendering():
+    if _is_put_off():
         return
     session.unregister_poller(reconcile)
     for job_id in {str(thing.get(MARK, "")) for group in find(PREVIEW) for thing in group.objects} - {""}:
@@ -122,12 +119,23 @@ def reconcile() -> None:
             known.is_unwanted = False  # its deletion was undone
         if not known.is_unwanted:
             _show(job_id, known)
+    leftover = set(_leftover)
+    _leftover.clear()
+    for job_id in leftover:
+        if job_id not in _previews or _previews[job_id].is_unwanted:  # else it has a preview again
+            _remove_data(job_id)
+
+
+def _is_put_off() -> bool:
+    """Whether nothing may be made or removed now, because Blender renders; `reconcile` then does it afterwards."""
+    if is_rendering():
+        session.register_poller(reconcile)
+        return True
+    return False
 
 
 def notice_deletions() -> None:
     """Find out whether the user deleted a preview, and remove what is left of it."""
-    if is_rendering():
-        return
     for job_id, known in _previews.items():
         if _notice_deletion(job_id, known):
             _remove_data(job_id)
@@ -189,6 +197,9 @@ def _make(job: Job, scene: bpy.types.Scene) -> bpy.types.Object:
 
 def _remove_data(job_id: str) -> None:
     """Objects, mesh, materials and, if nothing is left in it, the collection. What the user took for something else stays."""
+    if _is_put_off():
+        _leftover.add(job_id)
+        return
     bpy.data.batch_remove(_marked(bpy.data.objects, job_id))
     for datablocks in (bpy.data.meshes, bpy.data.materials):
         bpy.data.batch_remove([datablock for datablock in _marked(datablocks, job_id) if datablock.users == 0])
@@ -241,10 +252,10 @@ def unregister() -> None:
             functions.remove(handler)
     session.unsubscribe(on_event)
     session.unsubscribe_tick(notice_deletions)
-    for poller in (tick, reconcile):
-        session.unregister_poller(poller)
     _reader.close()
     for job_id in list(_previews):
-        _remove_data(job_id)
-    _previews.clear()
+        remove(job_id)  # while Blender renders, they stay until the add-on is enabled again
+    for poller in (tick, reconcile):
+        session.unregister_poller(poller)
     _kept.clear()
+    _leftover.clear()

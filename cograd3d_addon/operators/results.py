@@ -11,6 +11,7 @@ from ...backend.errors import CoGradError
 from .. import session
 from ..importing import assets, automatic, exporting, metadata
 from ..importing.results import check_replaceable, import_onto, is_linked, is_result
+from ..importing.undo import obstacle
 from ..jobs import Job, JobStatus
 from .ordering import order, report
 
@@ -88,13 +89,24 @@ class COGRAD3D_OT_bring_result(bpy.types.Operator):
     """Put a result into the scene that it was ordered from, as happens by itself when its job is done"""
 
     bl_idname = "cograd3d.bring_result"
-    bl_label = "Import Result"
+    bl_label = "Import Finished Result"
     bl_options = {"REGISTER", "UNDO", "INTERNAL"}
 
-    job: StringProperty(options={"HIDDEN", "SKIP_SAVE"})
+    job: StringProperty(name="Job", description="Folder name of the job", options={"HIDDEN", "SKIP_SAVE"})
 
-    def execute(self, context):
+    @classmethod
+    def poll(cls, context: bpy.types.Context) -> bool:
+        if reason := obstacle():
+            cls.poll_message_set(f"It {reason}")
+        return not reason
+
+    def execute(self, context: bpy.types.Context) -> set[str]:
         return {"FINISHED"} if automatic.bring_ordered(self.job) else {"CANCELLED"}
+
+    def draw(self, context: bpy.types.Context) -> None:
+        """In Adjust Last Operation, which has nothing to adjust here: what came."""
+        job = session.manager().get(self.job)
+        self.layout.label(text=job.spec.prompt if job is not None else self.job)
 
 
 class COGRAD3D_OT_import_onto(bpy.types.Operator):

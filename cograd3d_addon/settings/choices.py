@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from ...backend import settings
-from ...backend.config import GenerationConfig
+from ...backend.config import PERP_NEG_OF_RULES, GenerationConfig
 from ...backend.errors import ConfigError, PriorError
 from ...backend.protocol import JobSpec
 from ...backend.request import BUILTIN_PRIORS, BUILTIN_SHAPES, make_request
@@ -170,7 +170,11 @@ def _differences(config: Mapping[str, Any], quality: str, method: str) -> dict[s
     except ConfigError:
         return {}
     presets = settings.to_dict(settings.resolve(quality, method))
+    for values in (presets, run):  # the rule, unlike a model, is known: what it fills in can be told from what was asked for
+        if values["guidance"]["perp_neg"] is None:
+            values["guidance"]["perp_neg"] = PERP_NEG_OF_RULES.get(run["guidance"]["rule"], 0.0)
     optional = {path for path, setting in settings.catalogue().items() if setting.default is None or setting.default == "auto"}
+    optional.discard("guidance.perp_neg")
     return {
         path: value
         for section, values in run.items()

@@ -95,12 +95,16 @@ STARTS = {
     "guidance.scale": 30.0,
     "guidance.nominal_scale": 100.0,
     "guidance.clamp": 1.0,
+    "guidance.perp_neg": 1.0,
     "grid.fov": 40.0,
     "region_sampling.temperature": 0.1,
     "timestep_sampling.start": 0.98,
     "gradient_fusion.cap": 0.5,
 }
-"""Where a number begins when the user takes it over from the model, or limits what had no limit."""
+"""Where a number begins when the user takes it over from the model or the rule, or limits what had no limit."""
+
+LEFT_OPEN = {"guidance.perp_neg": "As the Rule Has It"}
+"""What the checkbox of a setting says that is left to something else than the model."""
 
 _SCHEDULE_HELP = ". A number, or points of progress and value: [0, 2], [1, 8] runs from 2 at the first step to 8 at the last"
 
@@ -170,9 +174,8 @@ def sections() -> dict[str, tuple[Control, ...]]:
 def _control(setting: settings.Setting) -> Control:
     kind, optional = _without_none(setting.type)
     is_schedule = settings.is_schedule(setting.type)
-    special, special_label = (
-        (None, "As the Model Recommends") if optional else (float("inf"), "No Limit") if setting.infinite else (None, "")
-    )
+    left_open = LEFT_OPEN.get(setting.path, "As the Model Recommends")
+    special, special_label = (None, left_open) if optional else (float("inf"), "No Limit") if setting.infinite else (None, "")
     return Control(
         path=setting.path,
         kind=Kind.SCHEDULE if is_schedule else _kind(kind, setting.choices),

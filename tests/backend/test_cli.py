@@ -267,6 +267,14 @@ class TestGenerate:
         assert spec.outputs == (str(tmp_path / "cat.glb"),) and spec.without == ("gradient-fusion",)
         assert (spec.prompt, spec.negative_prompt, spec.quality, spec.overrides["run.seed"]) == ("a red cat", "a dog", "draft", 4)
 
+    def test_a_run_is_repeated_from_its_settings(self, tmp_path):
+        from backend import settings
+        from backend.commands import generate
+
+        first = generate._created(self.parse("a red cat", "--quality", "draft", "--method", "perpneg", "--seed", "3", "--job", "first"))
+        spec, config = generate.make_request(self.parse("a red cat", "--settings", "first/config.json"))
+        assert settings.to_dict(config) == first.config and spec.settings_file == str(tmp_path / "first" / "config.json")
+
     def test_the_job_folder_is_the_one_that_was_named(self, tmp_path):
         from backend.commands import generate
 

@@ -16,7 +16,6 @@ INDIRECT = {
     "region_menu": ("screen/scenarios/region_gizmos.py", 'button="RIGHTMOUSE"'),
     "show_environment": ("blender/test_jobs.py", '("show_environment", "addon_show")'),
     "allow_online_access": ("blender/test_jobs.py", '("allow_online_access", "userpref_show")'),
-    "bring_result": ("screen/test_undo.py", 'play("adjusting"'),
 }
 """Operators that no test calls by name: the file that has one called all the same, and what is to be found in it."""
 BY_THEMSELVES = {"bring_result"}

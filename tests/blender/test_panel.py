@@ -96,14 +96,14 @@ class TestSettings:
 
     def test_a_schedule_is_a_number_or_points(self, chosen):
         guidance = chosen.advanced.guidance
-        assert guidance.perp_neg == "0" and guidance.clamp_open
+        assert guidance.perp_neg_open and guidance.clamp_open
         guidance.perp_neg = "[0, 2], [1, 4]"
         guidance.clamp_open = False
         assert json.loads(chosen.overrides) == {"guidance.perp_neg": [[0, 2], [1, 4]], "guidance.clamp": 1.0}
         assert (guidance.perp_neg, guidance.clamp) == ("[0, 2], [1, 4]", "1")
         guidance.clamp, guidance.perp_neg = "2.5", "0"
-        assert json.loads(chosen.overrides) == {"guidance.clamp": 2.5}
-        guidance.clamp_open = True
+        assert json.loads(chosen.overrides) == {"guidance.perp_neg": 0.0, "guidance.clamp": 2.5}
+        guidance.clamp_open = guidance.perp_neg_open = True
         assert chosen.overrides == ""
 
     def test_a_schedule_that_cannot_be(self, chosen, ready):

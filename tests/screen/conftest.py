@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from tests.blender.extension_zip import extension_zip
+from tests.blender.finished import JOB, make_finished_job
 from tests.screen.driver import BlenderRun, Outcome, install
 
 BLENDERS_VARIABLE = "COGRAD3D_TEST_BLENDERS"
@@ -91,6 +92,16 @@ def play(start: Callable[..., contextlib.AbstractContextManager[BlenderRun]]) ->
         return outcome
 
     return play
+
+
+@pytest.fixture
+def finished_job(tmp_path: Path, tmp_path_factory: pytest.TempPathFactory) -> str:
+    """The name of a finished job among this run's."""
+    python = os.environ.get("COGRAD3D_TEST_PYTHON")
+    if not python:
+        pytest.skip("no environment for a real worker: set COGRAD3D_TEST_PYTHON, or use `python3 -m nox`")
+    shutil.copytree(make_finished_job(python, tmp_path_factory.mktemp("finished")), tmp_path / "jobs" / JOB)
+    return JOB
 
 
 @pytest.fixture

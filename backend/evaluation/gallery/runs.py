@@ -128,11 +128,14 @@ def plan(
 def _fingerprint(config: GenerationConfig, prior: DiffusionPrior, world: str) -> str:
     """Of everything that decides the figures: settings, weights, world, versions. The device does not, nor do settings of what is off.
 
-    Where noise levels start and end counts by its value, whether the settings or the prior say so.
+    Where noise levels start and end, and Perp-Neg's weight, count by their value, whether the settings, the prior or the rule say so.
     """
+    from ...guidance.rules import Rule
     from ...method.timestep_sampling import settled
 
-    values = settings.to_dict(replace(config, timestep_sampling=settled(config.timestep_sampling, prior.recommended)))
+    timesteps = settled(config.timestep_sampling, prior.recommended)
+    guidance = replace(config.guidance, perp_neg=Rule.settled_perp_neg(config.guidance))
+    values = settings.to_dict(replace(config, timestep_sampling=timesteps, guidance=guidance))
     values["run"].pop("device", None)
     if not config.gradient_fusion.enabled:
         values["gradient_fusion"] = {"enabled": False}

@@ -18,7 +18,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ...config import GuidanceConfig, Schedule, value_at
+from ...config import PERP_NEG_OF_RULES, GuidanceConfig, Schedule, value_at
 from .. import perpendicular
 from ..prior import NOMINAL_SCALE, Conditioning, DiffusionPrior
 from ..prompts import ViewConditioning
@@ -75,11 +75,9 @@ class Rule(ABC):
 
     Attributes:
         own_weighting: w(t) that belongs to the rule and precedes the prior's recommendation; None where the rule works with any.
-        perp_neg_default: weight of Perp-Neg's negatives where `guidance.perp_neg` leaves them at 0.
     """
 
     own_weighting: str | None = None
-    perp_neg_default: float = 0.0
 
     def __init__(self, prior: DiffusionPrior, config: GuidanceConfig) -> None:
         self.prior, self.config = prior, config
@@ -92,10 +90,10 @@ class Rule(ABC):
         """Which w(t): `guidance.weighting`, else the rule's own, else the prior's."""
         return (cls.own_weighting or recommended) if config.weighting == "auto" else config.weighting
 
-    @classmethod
-    def settled_perp_neg(cls, config: GuidanceConfig) -> Schedule:
-        """The factor of Perp-Neg's weights: `guidance.perp_neg`, else the rule's own."""
-        return config.perp_neg or cls.perp_neg_default
+    @staticmethod
+    def settled_perp_neg(config: GuidanceConfig) -> Schedule:
+        """The factor of Perp-Neg's weights: `guidance.perp_neg`, 0 included, else the rule's own."""
+        return PERP_NEG_OF_RULES.get(config.rule, 0.0) if config.perp_neg is None else config.perp_neg
 
     @abstractmethod
     def __call__(self, z: Tensor, t: Tensor, views: ViewConditioning, moment: Moment, generator: torch.Generator) -> Guidance:

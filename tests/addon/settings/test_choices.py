@@ -84,6 +84,28 @@ def test_what_a_settings_file_and_a_switch_changed_is_shown_as_changes(tmp_path)
     assert settings.to_dict(found.request()[1]) == settings.to_dict(config)
 
 
+@pytest.mark.parametrize(
+    ("method", "lines", "filled_in", "expected"),
+    [
+        ("cograd3d", "", 0.0, None),
+        ("cograd3d", "rule = 'perp_neg'", 1.0, None),
+        ("cograd3d", "rule = 'perp_neg'\nperp_neg = 0", 0.0, 0.0),
+        ("cograd3d", "perp_neg = 0.5", 0.5, 0.5),
+        ("perpneg", "", 1.0, None),
+        ("perpneg", "perp_neg = 0", 0.0, 0.0),
+        ("scaledreamer", "perp_neg = 'auto'", 0.0, 0.0),
+    ],
+)
+def test_what_the_rule_fills_in_is_no_change(method, lines, filled_in, expected, tmp_path):
+    from cograd3d.backend.request import make_request
+
+    file = tmp_path / "mine.toml"
+    file.write_text(f"[guidance]\n{lines}\n")
+    spec, config = make_request("a red cat", method=method, settings_file=file)
+    config.guidance.perp_neg = filled_in  # as the run does
+    assert choices_of(spec, settings.to_dict(config)).overrides.get("guidance.perp_neg") == expected
+
+
 def test_a_job_of_presets_that_are_no_more():
     spec, config = Choices(prompt="a cat").request()
     found = choices_of(dataclasses.replace(spec, quality="gorgeous", method="magic"), settings.to_dict(config))

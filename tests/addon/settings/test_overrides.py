@@ -160,6 +160,17 @@ def test_a_schedule_that_the_model_decides_again():
     assert overrides.change(stored, control, None, "normal", "cograd3d") == ""
 
 
+def test_perp_neg_is_left_to_the_rule_or_none():
+    control = controls()["guidance.perp_neg"]
+    assert (control.special, control.special_label, control.start) == (None, "As the Rule Has It", 1.0)
+    assert overrides.effective("", control, "normal", "cograd3d") is None
+    stored = typed(control, "0")
+    assert json.loads(stored) == {control.path: 0.0}
+    assert settings.resolve(overrides=json.loads(stored)).guidance.perp_neg == 0
+    assert overrides.change(stored, control, None, "normal", "cograd3d") == ""
+    assert json.loads(overrides.change("", control, None, "normal", "perpneg")) == {control.path: None}, "the preset names a weight"
+
+
 def test_a_single_pair_of_a_list_is_a_pair():
     control = controls()["optimizer.resolution_steps"]
     assert overrides.parse_list(control, "[0, 32]") == [[0, 32]]

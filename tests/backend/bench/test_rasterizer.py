@@ -5,8 +5,10 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
 import torch
 
+from backend import cli
 from backend.bench import rasterizer
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -36,6 +38,13 @@ def test_check_fails_an_implementation_that_is_too_slow(monkeypatch, capsys):
     assert rasterizer.run(options("--check", "--threads", str(torch.get_num_threads()))) == 1
     assert "numba is 24.0 times faster" in capsys.readouterr().out
     assert rasterizer.run(options("--threads", str(torch.get_num_threads()))) == 0
+
+
+@pytest.mark.parametrize("given", [["--threads", "0"], ["--size", "0", "0"], ["--size", "60", "-1"], ["--repeat", "0"]])
+def test_numbers_that_make_no_sense_are_refused(given, capsys):
+    assert cli.main(["bench", "rasterizer", *given], inside=True) == 2
+    said = capsys.readouterr()
+    assert f"{given[0]}: '{given[-1]}' is no whole number of at least 1." in said.err and not said.out
 
 
 def test_the_module_loads_only_the_standard_library():

@@ -3,6 +3,7 @@
 import argparse
 import dataclasses
 import json
+import shlex
 
 import numpy as np
 import pytest
@@ -102,6 +103,16 @@ def test_report(tmp_path, monkeypatch, prior, capsys):
     for name in ("contact-sheet.png", "contact-sheet-iterations.png"):
         assert name in page and Image.open(tmp_path / "m" / name).width == LABEL_WIDTH + TILE * len(VIEWS)
     assert "dreamfusion" in capsys.readouterr().out
+
+
+def test_the_report_names_the_whole_command():
+    parser = argparse.ArgumentParser()
+    methods.add_arguments(parser)
+    whole = "--prompt 'a red cat' --prior builtin:exact --quality draft --seed 0 --budgets evaluations"
+    assert f"`python3 -m backend evaluate methods {whole}`, version" in methods._introduction(parser.parse_args([]))
+    whole = "--prompt 'it'\"'\"'s a cat' --methods hifa cograd3d --prior a/b --quality high --seed 1 --iterations 5"
+    whole += " --budgets iterations --set a.b=c"
+    assert f"`python3 -m backend evaluate methods {whole}`, version" in methods._introduction(parser.parse_args(shlex.split(whole)))
 
 
 def test_the_methods_are_those_of_table_1():

@@ -1,9 +1,12 @@
 """What `evaluate refinement` says, and that it measures what a refinement changes."""
 
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 
-from backend import cli
+from backend import cli, settings
+from backend.evaluation import refinement
 from backend.evaluation.refinement import Gain
 
 BEFORE, AFTER = np.array([10.0, 20.0, 30.0, 40.0]), np.array([12.0, 20.5, 29.6, 40.1])
@@ -22,6 +25,64 @@ def test_mean_of_several_keeps_the_worst():
     mean = Gain.mean([Gain.of(BEFORE, AFTER, [0]), Gain.of(BEFORE, BEFORE, [0])])
     assert mean.chosen == pytest.approx((10, 11))
     assert mean.worst_other == pytest.approx(-0.4)
+
+
+@pytest.fixture
+def finished(monkeypatch):
+    """{folder: what was finished in it}, where nothing is generated; of a refinement the regions and the factor, too."""
+    done = {}
+
+    def finished_job(folder, spec, config):
+        asked = spec.prompt, config.run.seed, config.region_sampling.weights
+        assert done.setdefault(folder, asked) == asked, "a folder holds one job"
+        return SimpleNamespace(spec=spec, config=config)
+
+    def refine(job, regions, factor):
+        weights = tuple((region, factor) for region in regions)
+        return job.spec, settings.changed(job.config, {"region_sampling.weights": weights, "gaussians.initial": "blob"})
+
+    monkeypatch.setattr(refinement, "finished_job", finished_job)
+    monkeypatch.setattr("backend.refinement.refine", refine)
+    monkeypatch.setattr(refinement, "region_psnr", lambda job: 20.0 + job.config.run.seed + np.arange(36.0) * len(job.spec.prompt))
+    return done
+
+
+def report(tmp_path, *options):
+    return cli.main(["evaluate", "refinement", "--work", str(tmp_path / "work"), "--prompts", "a red cat", *options], inside=True)
+
+
+def test_what_was_asked_for_is_what_is_reported(tmp_path, finished, capsys):
+    assert report(tmp_path) == 0
+    first, before = capsys.readouterr().out, set(finished)
+    assert sorted(len(weights) for _, _, weights in finished.values()) == [0, 4]
+    assert report(tmp_path) == 0
+    assert capsys.readouterr().out == first and set(finished) == before, "what is done is not repeated"
+    for options, new in (
+        (["--prompts", "a blue car"], 2),
+        (["--seed", "5"], 2),
+        (["--quality", "normal"], 2),
+        (["--set", "gradient_fusion.cap=0.4"], 2),
+        (["--factor", "2"], 1),
+        (["--regions", "3"], 1),
+    ):
+        assert report(tmp_path, *options) == 0
+        assert len(finished) - len(before) == new, options
+        before = set(finished)
+    assert report(tmp_path, "--prompts", "a blue car", "--seed", "7") == 0
+    assert "| a blue car | 42.0 to" in capsys.readouterr().out.splitlines()[-2]
+
+
+@pytest.mark.parametrize("regions", ["0", "-1", "36", "100"])
+def test_none_or_all_regions_cannot_be_refined(regions, tmp_path, finished, capsys):
+    assert report(tmp_path, "--regions", regions) == 2
+    assert "--regions is 1 to 35." in capsys.readouterr().err and not finished
+
+
+def test_what_cannot_be_done_is_refused_first(tmp_path, finished, capsys):
+    assert report(tmp_path, "--factor", "-1") == report(tmp_path, "--factor", "nan") == report(tmp_path, "--factor", "much") == 2
+    assert report(tmp_path, "--prompts", "a red cat", "a flying unicorn") == 3
+    said = capsys.readouterr()
+    assert "unicorn" in said.err and not said.out and not finished
 
 
 @pytest.mark.slow
@@ -45,3 +106,5 @@ def test_the_report_is_made_once(tmp_path, monkeypatch, capsys):
     assert cli.main(["evaluate", "refinement", *options], inside=True) == 0
     assert capsys.readouterr().out == first
     assert {path: path.stat().st_mtime_ns for path in jobs} == jobs
+    assert cli.main(["evaluate", "refinement", *options, "--factor", "2"], inside=True) == 0
+    assert len(list(tmp_path.glob("work/*/*/asset.glb"))) == 3, "the first run serves again"

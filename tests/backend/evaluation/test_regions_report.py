@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from backend import cli, settings
+from backend.evaluation import regions
 from backend.evaluation.regions import Agreement, late_indicators, shown_errors
 from backend.method.region_sampling import RegionSampler
 from backend.method.view_grid import ViewGrid
@@ -61,6 +62,36 @@ def test_errors_are_those_the_grid_showed(tmp_path):
     shown = shown_errors(SimpleNamespace(config=settings.to_dict(config), trace_path=trace))
     assert np.isnan(shown[30:]).all()
     assert shown[:30] == pytest.approx(np.array(sampler.levels[:30], dtype=float))
+
+
+@pytest.fixture
+def finished(monkeypatch):
+    """{folder: (prompt, seed) finished in it}, where nothing is generated."""
+    done = {}
+
+    def finished_job(folder, spec, config):
+        assert done.setdefault(folder, (spec.prompt, config.run.seed)) == (spec.prompt, config.run.seed), "a folder holds one job"
+        return SimpleNamespace(spec=spec)
+
+    monkeypatch.setattr(regions, "finished_job", finished_job)
+    for name in ("shown_errors", "late_indicators", "region_psnr"):
+        monkeypatch.setattr(regions, name, lambda job: PSNR)
+    return done
+
+
+def test_what_was_asked_for_is_what_is_reported(tmp_path, finished, capsys):
+    asked = [["a red cat"], ["a blue car"], ["a red cat"], ["a red cat", "--seed", "5"], ["a blue car", "a red cat"]]
+    for options in asked:
+        assert cli.main(["evaluate", "regions", "--work", str(tmp_path / "work"), "--prompts", *options], inside=True) == 0
+        assert capsys.readouterr().out.splitlines()[2].startswith(f"| {options[0]} | ")
+    assert list(finished.values()) == [("a red cat", 0), ("a blue car", 0), ("a red cat", 5)]
+
+
+def test_a_prompt_outside_the_world_is_refused_first(tmp_path, finished, capsys):
+    options = ["--work", str(tmp_path / "work"), "--prompts", "a red cat", "a flying unicorn"]
+    assert cli.main(["evaluate", "regions", *options], inside=True) == 3
+    said = capsys.readouterr()
+    assert "unicorn" in said.err and not said.out and not finished
 
 
 @pytest.mark.slow

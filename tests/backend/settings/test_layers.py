@@ -1,5 +1,6 @@
 """Presets, files, single settings and parts left out: each layer over the one before."""
 
+import json
 import math
 
 import pytest
@@ -31,6 +32,15 @@ def test_each_layer_overrides_the_one_before(tmp_path):
     assert config.prior.name == "some/model"
     assert config.optimizer.views == 4  # --set, over the file
     assert not config.region_sampling.enabled  # --without, over --set
+
+
+def test_a_runs_own_settings_are_a_file_like_any_other(tmp_path):
+    """`config.json` holds every setting, so whatever the presets say, the run is repeated; what is said beside it is stronger."""
+    config = settings.resolve("draft", "hifa", sets=["gradient_fusion.cap=inf", "guidance.ism_step=[[0, 0.2], [1, 0.1]]", "run.seed=7"])
+    file = tmp_path / "config.json"
+    file.write_text(json.dumps(settings.to_dict(config) | {"made_by": {"version": "0.1.0"}}))
+    assert settings.resolve("high", "cograd3d", file) == config
+    assert settings.resolve("high", "cograd3d", file, ["run.seed=8"]).run.seed == 8
 
 
 def test_resolving_leaves_the_defaults_alone():

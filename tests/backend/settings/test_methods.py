@@ -167,7 +167,7 @@ def test_a_method_that_does_not_exist_has_no_information():
 
 
 @pytest.mark.parametrize("rule", RULES)
-@pytest.mark.parametrize("perp_neg", ["0", "1", "[[0, 1], [0.5, 0]]"])
+@pytest.mark.parametrize("perp_neg", ["auto", "0", "1", "[[0, 1], [0.5, 0]]"])
 def test_any_rule_is_the_papers_base(rule, perp_neg):
     config = settings.resolve("draft", "cograd3d", sets=[f"guidance.rule={rule}", f"guidance.perp_neg={perp_neg}"])
     assert config.guidance.rule == rule and config.gradient_fusion.enabled and config.timestep_sampling.mode == "hybrid"

@@ -66,4 +66,12 @@ def test_unreadable_files(tmp_path):
     broken.write_text("[optimizer\n")
     assert "line 1" in refused(toml_file=broken).message
     broken.write_bytes(b"\xff\xfe")
-    refused(toml_file=broken)
+    assert "UTF-8" in refused(toml_file=broken).message
+    broken = tmp_path / "broken.json"
+    for text, says in (
+        ('{"optimizer": ', "not valid JSON"),
+        ("[]", "no sections"),
+        ('{"optimizer": {"iterations": "many"}}', "broken.json"),
+    ):
+        broken.write_text(text)
+        assert says in refused(toml_file=broken).message

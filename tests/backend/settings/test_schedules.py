@@ -25,6 +25,14 @@ def test_schedules_are_read_and_made_simple(text, expected):
     assert settings.resolve(sets=[f"guidance.clamp={text}"]).guidance.clamp == expected
 
 
+@pytest.mark.parametrize(("text", "expected"), [("0", 0.0), ("0.5", 0.5), ("[[0, 2], [1, 0]]", ((0.0, 2.0), (1.0, 0.0))), ("auto", None)])
+def test_none_of_perp_neg_is_not_left_to_the_rule(text, expected):
+    assert settings.resolve().guidance.perp_neg is None
+    config = settings.resolve(method="perpneg", sets=[f"guidance.perp_neg={text}"])
+    assert config.guidance.perp_neg == expected
+    assert settings.from_dict(json.loads(json.dumps(settings.to_dict(config)))) == config
+
+
 @pytest.mark.parametrize(
     ("text", "says"),
     [

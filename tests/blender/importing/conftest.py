@@ -57,6 +57,17 @@ def thing(job: Any) -> bpy.types.Object:
 
 
 @pytest.fixture
+def rendering(addon_module: Callable[[str], ModuleType], monkeypatch: pytest.MonkeyPatch) -> Callable[[bool], None]:
+    """`rendering(True)`: a render begins, `rendering(False)`: it is done."""
+
+    def set_rendering(value: bool) -> None:
+        for name in ("importing.undo", "importing.preview", "ui.icons"):
+            monkeypatch.setattr(addon_module(name), "is_rendering", lambda: value)
+
+    return set_rendering
+
+
+@pytest.fixture
 def select() -> Callable[[bpy.types.Object], None]:
     """Make an object the active one and the only one that is selected."""
 

@@ -85,6 +85,61 @@ def test_waits_while_something_is_edited(end, ordered, automatic, session, pump)
     assert nothing_of_the_preview() and automatic.state(ordered) == ""
 
 
+def test_waits_while_blender_renders(end, ordered, automatic, session, pump, rendering):
+    rendering(True)
+    end(with_preview=False)
+    session.poll()
+    assert not results() and "render" in automatic.state(ordered)
+    rendering(False)
+    pump(results, what="the result", timeout=10)
+    assert len(results()) == 1 and automatic.state(ordered) == ""
+
+
+class TestRepeatingTheOperator:
+    """As Adjust Last Operation, Repeat Last and Repeat History do, which keep it and its job."""
+
+    @pytest.fixture
+    def repeat(self, addon, ordered):
+        return lambda job=ordered.id: bpy.ops.cograd3d.bring_result(job=job)
+
+    def test_brings_nothing_twice(self, end, repeat):
+        end()
+        assert repeat() == {"CANCELLED"}
+        assert len(results()) == 1
+
+    def test_brings_what_was_undone(self, end, ordered, repeat):
+        bpy.ops.ed.undo_push(message="before")
+        end()
+        bpy.ops.ed.undo()
+        assert not results()
+        assert repeat() == {"FINISHED"} and repeat() == {"CANCELLED"}
+        assert [thing["cograd3d"]["job"] for thing in results()] == [ordered.id]
+
+    def test_brings_nothing_into_another_file(self, end, repeat):
+        end()
+        bpy.ops.wm.read_homefile(use_factory_startup=True, use_empty=True)
+        assert repeat() == {"CANCELLED"} and not results()
+
+    def test_of_a_job_that_is_gone(self, end, ordered, repeat):
+        end()
+        bpy.ops.cograd3d.discard_job(job=ordered.id)
+        bpy.data.objects.remove(results()[0])
+        assert repeat() == {"CANCELLED"} and repeat("") == {"CANCELLED"} and not results()
+
+    def test_leaves_the_preview_of_a_job_that_goes_on_again(self, end, ordered, repeat, addon_module, pump):
+        end()
+        bpy.data.objects.remove(results()[0])
+        ordered.status = addon_module("jobs").JobStatus.RUNNING
+        assert repeat() == {"CANCELLED"} and not results()
+        ordered.status = addon_module("jobs").JobStatus.FINISHED
+
+    def test_waits_for_what_an_import_waits_for(self, end, rendering):
+        end()
+        rendering(True)
+        with pytest.raises(RuntimeError, match="waits until the render is done"):
+            bpy.ops.cograd3d.bring_result()
+
+
 def test_one_that_is_damaged_is_told(end, ordered, automatic):
     ordered.folder.asset_path.write_bytes(b"")
     end()

@@ -180,6 +180,84 @@ def test_texture_whose_file_is_gone_is_written_again(format, export, placed, job
     np.testing.assert_allclose(read_again(format, path).texture, expected, atol=1.5 / 255)
 
 
+class TestPackedPicturesWhoseFolderIsGone:
+    """They are written into `textures` beside the .blend file, which is the user's folder, too."""
+
+    @pytest.fixture
+    def packed(self, thing, tmp_path):
+        """`packed("a/tex.png", 0.25)`: a grey picture of the object's, packed; the folder of its file is gone."""
+
+        def packed(name: str, grey: float) -> bpy.types.Image:
+            path = tmp_path / "elsewhere" / name
+            path.parent.mkdir(parents=True)
+            new = bpy.data.images.new("new", 8, 8)
+            new.pixels.foreach_set(np.full(len(new.pixels), grey, dtype=np.float32))
+            new.filepath_raw, new.file_format = str(path), "PNG"
+            new.save()
+            bpy.data.images.remove(new)
+            image = bpy.data.images.load(str(path))
+            image.pack()
+            shutil.rmtree(path.parent)
+            node = thing.data.materials[0].node_tree.nodes.new("ShaderNodeTexImage")
+            node.image = image
+            return image
+
+        return packed
+
+    @pytest.fixture
+    def textures(self, thing, tmp_path):
+        """That folder, of a saved file."""
+        bpy.ops.wm.save_as_mainfile(filepath=str(tmp_path / "mine" / "file.blend"))
+        folder = tmp_path / "mine" / "textures"
+        folder.mkdir(parents=True)
+        return folder
+
+    @pytest.fixture(autouse=True)
+    def folder(self, tmp_path):
+        (tmp_path / "mine").mkdir()
+
+    @staticmethod
+    def is_restored(image: bpy.types.Image) -> bool:
+        return Path(bpy.path.abspath(image.filepath)).read_bytes() == image.packed_file.data
+
+    def test_leave_the_users_file_of_that_name_alone(self, packed, textures, export):
+        image = packed("wood.png", 0.5)
+        (textures / "wood.png").write_bytes(b"my own picture")
+        export("GLB")
+        assert (textures / "wood.png").read_bytes() == b"my own picture"
+        assert self.is_restored(image) and len(list(textures.iterdir())) == 2
+
+    def test_of_one_name_stay_two_files(self, packed, textures, export):
+        images = packed("a/tex.png", 0.25), packed("b/tex.png", 0.75)
+        export("GLB")
+        assert all(map(self.is_restored, images))
+        assert len(list(textures.iterdir())) == 2 and (textures / "tex.png").is_file()
+
+    def test_are_not_written_where_they_are_already(self, packed, textures, export):
+        image = packed("tex.png", 0.25)
+        (textures / "tex.png").write_bytes(image.packed_file.data)
+        export("GLB")
+        assert self.is_restored(image) and [path.name for path in textures.iterdir()] == ["tex.png"]
+
+    @pytest.mark.parametrize("taken", ["a folder", "a file that was written there and changed since"])
+    def test_find_another_name_whatever_has_theirs(self, taken, packed, textures, export):
+        image = packed("tex.png", 0.25)
+        gone = image.filepath
+        if taken == "a folder":
+            (textures / "tex.png").mkdir()
+        else:
+            (textures / "tex.png").write_bytes(b"my own picture")
+            export("GLB")
+            written = Path(bpy.path.abspath(image.filepath))
+            assert written.stem.startswith("tex-") and len(written.stem) == len("tex-") + 8
+            written.write_bytes(b"painted over")
+            image.filepath_raw = gone
+        export("GLB")
+        assert self.is_restored(image)
+        if taken != "a folder":
+            assert written.read_bytes() == b"painted over"
+
+
 def test_two_assets_beside_one_another_keep_their_textures(export, thing, another_job, select):
     first = content_of([thing]).texture
     other = another_job("2026-01-01-another-teapot-0a1b2d")

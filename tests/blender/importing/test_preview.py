@@ -106,57 +106,97 @@ def test_a_damaged_file_is_only_a_missing_picture(running, tell):
     assert running.status.value == "running"
 
 
-@pytest.fixture
-def rendering(addon_module, monkeypatch):
-    """`rendering(True)`: a render begins, `rendering(False)`: it is done."""
-
-    def set_rendering(value: bool) -> None:
-        for name in ("importing.preview", "ui.icons"):
-            monkeypatch.setattr(addon_module(name), "is_rendering", lambda: value)
-
-    return set_rendering
-
-
 def held() -> dict[str, set[str]]:
     return {kind: set(getattr(bpy.data, kind).keys()) for kind in ("objects", "meshes", "materials", "collections", "images")}
 
 
-def test_nothing_is_made_or_shown_while_blender_renders(running, tell, rendering, pump, addon_module):
-    """The render's thread reads the same data."""
-    before = held()
-    rendering(True)
-    assert tell(1) is None and held() == before
-    rendering(False)
-    pump(lambda: addon_module("importing.preview").object_of(running.id), what="the preview, now that the render is done")
+class TestWhileBlenderRenders:
+    """The render's thread goes through the same data: none is made or removed until it is done."""
 
+    def test_nothing_is_made(self, running, tell, rendering, session, pump, addon_module):
+        before = held()
+        rendering(True)
+        assert tell(1) is None and held() == before
+        rendering(False)
+        session.poll()
+        assert addon_module("importing.preview").object_of(running.id) is not None, "it is made up for"
 
-def test_nothing_is_removed_while_blender_renders(running, tell, rendering, session, pump):
-    before = held()
-    tell(1)
-    shown = held()
-    rendering(True)
-    cancel(session, running, pump)
-    session.poll()
-    assert held() == shown
-    rendering(False)
-    pump(lambda: held() == before, what="the preview's end, now that the render is done")
+    def test_nothing_is_removed(self, running, tell, rendering, session, pump):
+        before = held()
+        tell(1)
+        shown = held()
+        rendering(True)
+        cancel(session, running, pump)
+        session.poll()
+        assert held() == shown
+        rendering(False)
+        session.poll()
+        assert held() == before
 
+    def test_one_that_came_and_went_meanwhile_was_never_there(self, running, tell, rendering, session, pump):
+        before = held()
+        rendering(True)
+        tell(1)
+        cancel(session, running, pump)
+        assert held() == before
+        rendering(False)
+        session.poll()
+        assert held() == before
 
-def test_what_the_user_deletes_during_a_render_is_noticed_afterwards(running, tell, rendering, addon_module):
-    thing = tell(1)
-    rendering(True)
-    bpy.data.objects.remove(thing)
-    addon_module("importing.preview").notice_deletions()
-    rendering(False)
-    addon_module("importing.preview").notice_deletions()
-    assert tell(2) is None and not [mesh for mesh in bpy.data.meshes if "cograd3d_preview" in mesh]
+    def test_the_latest_is_shown_afterwards(self, running, tell, rendering, session, addon_module, monkeypatch):
+        tell(1)
+        preview, shown = addon_module("importing.preview"), []
+        monkeypatch.setattr(preview.preview_mesh, "fill", lambda mesh, gaussians: shown.append(gaussians))
+        rendering(True)
+        tell(2)
+        tell(3)
+        assert not shown
+        rendering(False)
+        session.poll()
+        assert shown == [preview._previews[running.id].gaussians]
 
+    @pytest.mark.parametrize("ends", [False, True])
+    def test_deleting_it_is_for_good(self, ends, running, tell, rendering, session, pump):
+        before = held()
+        thing = tell(1)
+        rendering(True)
+        bpy.data.objects.remove(thing)
+        assert tell(2) is None and PREVIEW in bpy.data.collections
+        if ends:
+            cancel(session, running, pump)
+        rendering(False)
+        session.poll()
+        assert held() == before
+        if not ends:
+            assert tell(3) is None
 
-def test_pictures_are_read_when_the_render_is_done(running, rendering, addon_module):
-    icons = addon_module("ui.icons")
-    rendering(True)
-    icons.icon(running.path / "preview.png", 1)
-    assert icons._load_in_turn() == icons._PATIENCE and icons._wanted
-    rendering(False)
-    icons._load_in_turn()
-    assert not icons._wanted
+    def test_one_whose_job_goes_on_again_stays(self, running, tell, rendering, session, addon_module):
+        preview = addon_module("importing.preview")
+        name = tell(1).name
+        rendering(True)
+        preview.remove(running.id)
+        tell(2)
+        rendering(False)
+        session.poll()
+        assert preview.object_of(running.id).name == name and len(preview.find(PREVIEW)) == 1
+
+    def test_switching_the_extension_off_takes_nothing_away_either(self, running, tell, rendering, addon_module):
+        preview = addon_module("importing.preview")
+        tell(1)
+        shown = held()
+        rendering(True)
+        preview.unregister()
+        assert held() == shown
+        preview.register()
+        rendering(False)
+
+    def test_pictures_are_read_when_it_is_done(self, running, rendering, addon_module, monkeypatch):
+        icons, read = addon_module("ui.icons"), []
+        monkeypatch.setattr(icons, "_read", read.append)
+        path = running.path / "preview.png"
+        rendering(True)
+        assert icons.icon(path, 1) == 0
+        assert icons._load_in_turn() >= 0.1 and not read, "it asks again, and not too often"
+        rendering(False)
+        icons._load_in_turn()
+        assert read == [path]

@@ -12,12 +12,14 @@ import pytest
 import torch
 from torch import Tensor
 
+from backend import cli
 from backend.embedded import vocabulary
 from backend.embedded.learned import model, train, trainer
 from backend.embedded.learned.loss_curve import draw_curve, smooth
 from backend.embedded.vocabulary import HELD_OUT, OBJECTS
 from backend.errors import ConfigError
 from backend.guidance.diffusers_prior import load_diffusers_prior
+from backend.job import JobFolder
 from tests.backend.embedded.learned.small_world import small_dataset
 
 
@@ -108,6 +110,47 @@ def test_command_line(tmp_path: Path) -> None:
     train.add_arguments(parser)
     args = parser.parse_args(["--run", str(tmp_path), "--minutes", "5", "--anneal", "--init", "x"])
     assert (args.minutes, args.anneal, args.init, args.threads) == (5, True, Path("x"), 0)
+
+
+@pytest.mark.usefixtures("small_training")
+def test_one_process_at_a_time_trains_in_a_folder(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    words = ["train-prior", "--run", str(tmp_path / "run"), "--batch", "4", "--references", "3", "--threads", "1", "--images", "4"]
+    assert cli.main(words, inside=True) == 0
+    checkpoints = sorted(tmp_path.glob("run/checkpoint-*"))
+    with JobFolder(tmp_path / "run").lock():
+        assert cli.main([*words[:-1], "8"], inside=True) == 7
+    assert f"is working on {tmp_path / 'run'}." in capsys.readouterr().err
+    assert sorted(tmp_path.glob("run/checkpoint-*")) == checkpoints
+    assert cli.main([*words[:-1], "8"], inside=True) == 0
+    assert len(list(tmp_path.glob("run/checkpoint-*"))) == 2
+
+
+@pytest.mark.parametrize(
+    ("options", "exit_code", "says"),
+    [
+        (["--device", "foo"], 9, "The device 'foo' cannot be used"),
+        (["--device", "cuda:99"], 9, "The device 'cuda:99' cannot be used"),
+        (["--threads", "-1"], 2, "--threads: '-1' is no whole number of at least 0"),
+        (["--views", "0"], 2, "--views: '0' is no whole number of at least 1"),
+        (["--batch", "0"], 2, "--batch"),
+        (["--images", "-5"], 2, "--images"),
+        (["--seed", "-1"], 2, "--seed"),
+        (["--minutes", "nan"], 2, "--minutes"),
+        (["--lr", "0"], 2, "--lr"),
+    ],
+)
+def test_what_cannot_be_done_is_refused_first(
+    options: list[str], exit_code: int, says: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert cli.main(["train-prior", "--run", str(tmp_path / "run"), *options], inside=True) == exit_code
+    assert says in capsys.readouterr().err and not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("place", ["file", "file/run"])
+def test_a_folder_that_cannot_be_made(place: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "file").touch()
+    assert cli.main(["train-prior", "--run", str(tmp_path / place)], inside=True) == 8
+    assert "could not be written" in capsys.readouterr().err
 
 
 def test_sheet_has_every_object_and_held_out_pairs() -> None:

@@ -151,6 +151,14 @@ class TestPlan:
         monkeypatch.setattr(runs, "MEASURES", runs.MEASURES + 1)
         assert planned(prior, tmp_path)[0].record.fingerprint != a.record.fingerprint
 
+    @pytest.mark.parametrize(("rule", "own", "another"), [("sds", 0, 1), ("perp_neg", 1, 0)])
+    def test_perp_negs_weight_counts_by_its_value_whoever_says_so(self, rule, own, another, prior, tmp_path):
+        by_rule, same, other = (
+            planned(prior, tmp_path, sets=(*TINY, f"guidance.rule={rule}", f"guidance.perp_neg={weight}"))[0].record.fingerprint
+            for weight in ("auto", own, another)
+        )
+        assert same == by_rule != other
+
     def test_where_noise_ends_counts_by_its_value_whoever_says_so(self, prior, tmp_path):
         by_prior = planned(prior, tmp_path)[0].record.fingerprint
         same, other = (

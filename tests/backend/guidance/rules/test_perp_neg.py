@@ -58,4 +58,5 @@ def test_the_rule_brings_its_negatives_with_it_and_the_setting_goes_before_it(pr
     assert make(prior, "sds", perp_neg=0.5).perp_neg_at(0.5) == 0.5
     assert make(prior, "perp_neg").perp_neg_at(0.5) == 1
     assert make(prior, "perp_neg", perp_neg=0.5).perp_neg_at(0.5) == 0.5
+    assert make(prior, "perp_neg", perp_neg=0.0).perp_neg_at(0.5) == 0, "none asked for is none"
     assert make(prior, "perp_neg", perp_neg=((0.0, 0.0), (1.0, 2.0))).perp_neg_at(0.25) == 0.5
