@@ -81,18 +81,27 @@ class COGRAD3D_OT_jobs_remove_all(bpy.types.Operator):
         )
 
     def execute(self, context: bpy.types.Context) -> set[str]:
-        errors = []
-        for job in _removable():
-            try:
-                discard(job)
-            except CoGradError as error:
-                errors.append(error)
+        errors = _discard_all(_removable())
         disk_usage.outdated()
         if errors:
             others = f" So it is with {len(errors) - 1} more." if len(errors) > 1 else ""
             self.report({"ERROR"}, f"{errors[0]}{others}")
             return {"CANCELLED"}
         return {"FINISHED"}
+
+
+def _discard_all(jobs: list[Job]) -> list[CoGradError]:
+    """Discard jobs, each after those that begin with its result, in whatever order they stand. Returns why some are left."""
+    errors: list[CoGradError] = []
+    while jobs:
+        due = [job for job in jobs if session.manager().needed_by(job) is None] or jobs
+        for job in due:
+            try:
+                discard(job)
+            except CoGradError as error:
+                errors.append(error)
+        jobs = [job for job in jobs if job not in due]
+    return errors
 
 
 def _removable() -> list[Job]:
