@@ -132,7 +132,7 @@ def poll() -> float | None:
         _contained(_read_preferences)
     if _contained(session.manager.tick):
         session.changed = True
-    busy_pollers = [poller for poller in session.pollers if _contained(poller)]
+    busy_pollers = [poller for poller in list(session.pollers) if _contained(poller)]
     if session.changed and now - session.told_at >= 1 / _TICKS_A_SECOND:
         session.changed, session.told_at = False, now
         _tell_tick_listeners()

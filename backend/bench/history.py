@@ -8,6 +8,8 @@ import time
 from dataclasses import dataclass
 from typing import Any
 
+from ..option_numbers import count
+
 GAUSSIANS = (100_000, 300_000, 1_000_000)
 REGIONS = (36, 72)
 STEP = 4
@@ -38,13 +40,23 @@ class Row:
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    listed = ", ".join(f"{count:,}" for count in GAUSSIANS)
-    parser.add_argument("--gaussians", type=int, action="append", metavar="N", help=f"may be repeated (default: {listed})")
-    parser.add_argument("--regions", type=int, action="append", metavar="N", help="a multiple of 3; may be repeated (default: 36, 72)")
+    listed = ", ".join(f"{number:,}" for number in GAUSSIANS)
+    parser.add_argument("--gaussians", type=count, action="append", metavar="N", help=f"may be repeated (default: {listed})")
+    parser.add_argument(
+        "--regions", type=_grid_size, action="append", metavar="N", help="a multiple of 3 from 12 on; may be repeated (default: 36, 72)"
+    )
     parser.add_argument("--degree", type=int, default=0, choices=range(4), help="degree of the view-dependent colour (%(default)s)")
-    parser.add_argument("--repeat", type=int, default=5, metavar="N", help="timed steps, of which the median counts (%(default)s)")
+    parser.add_argument("--repeat", type=count, default=5, metavar="N", help="timed steps, of which the median counts (%(default)s)")
     parser.add_argument("--device", default="auto", metavar="NAME", help="where the Gaussians are: auto, cpu, cuda, mps (%(default)s)")
     parser.add_argument("--history-device", default="auto", choices=("auto", "cpu"), help="where the history is (%(default)s)")
+
+
+def _grid_size(text: str) -> int:
+    """Regions of a grid of three bands, the middle one of which holds a step."""
+    regions = count(text)
+    if regions % 3 or regions < 3 * STEP:
+        raise argparse.ArgumentTypeError(f"{text} regions do not make three bands of at least {STEP}")
+    return regions
 
 
 def run(args: argparse.Namespace) -> int:
@@ -57,9 +69,9 @@ def run(args: argparse.Namespace) -> int:
     history_device = "cpu" if args.history_device == "cpu" else device
     print(f"16-bit history on {history_device}, Gaussians on {device}, CPU threads: {torch.get_num_threads()}\n")
     print(f"{'Gaussians':>10} {'regions':>8} {'numbers each':>13} {'GiB':>7} {'neighbours':>11} {'fuse ms':>9} {'record ms':>10}")
-    for count in args.gaussians or GAUSSIANS:
+    for gaussians in args.gaussians or GAUSSIANS:
         for regions in args.regions or REGIONS:
-            row = measure(count, regions, args.degree, max(1, args.repeat), device, args.history_device)
+            row = measure(gaussians, regions, args.degree, args.repeat, device, args.history_device)
             start = f"{row.gaussians:>10,} {row.regions:>8} {numbers(args.degree):>13} "
             if row.skipped:
                 print(f"{start}  skipped: {row.skipped}", flush=True)
@@ -83,7 +95,7 @@ def numbers(degree: int) -> int:
     return sum(math.prod(shape) for shape in shapes(degree).values())
 
 
-def measure(count: int, regions: int, degree: int, repeat: int, device: Any, history_device: str) -> Row:
+def measure(gaussians: int, regions: int, degree: int, repeat: int, device: Any, history_device: str) -> Row:
     """Fuses and records with a full history in which every neighbour counts."""
     import torch
 
@@ -96,15 +108,15 @@ def measure(count: int, regions: int, degree: int, repeat: int, device: Any, his
     grid = ViewGrid(regions // 3, (-10.0, 10.0, 30.0, 60.0), (3.3, 3.3))
     config = FusionConfig(memory_limit_gib=1e6, time_window=1.0, history_device=history_device)
     fusion = GradientFusion(grid, config, 1000, device)
-    history, working = fusion.required_bytes(count * numbers(degree)), 8 * 4 * STEP * count * numbers(degree)
+    history, working = fusion.required_bytes(gaussians * numbers(degree)), 8 * 4 * STEP * gaussians * numbers(degree)
     for where, needed in ((fusion.history_device, history), (device, working)):
         free = free_bytes(where)
         if free is not None and free < RESERVE * needed:
-            return Row(count, regions, skipped=f"{RESERVE * needed / 2**30:.1f} GiB are needed on {where}, {free / 2**30:.1f} are free")
+            return Row(gaussians, regions, skipped=f"{RESERVE * needed / 2**30:.1f} GiB are needed on {where}, {free / 2**30:.1f} are free")
     generator = torch.Generator(device).manual_seed(0)
 
     def gradients() -> dict[str, Any]:
-        return {name: torch.randn(count, *shape, generator=generator, device=device) for name, shape in shapes(degree).items()}
+        return {name: torch.randn(gaussians, *shape, generator=generator, device=device) for name, shape in shapes(degree).items()}
 
     def wait() -> float:
         if device.type == "cuda":
@@ -130,4 +142,4 @@ def measure(count: int, regions: int, degree: int, repeat: int, device: Any, his
     assert result is not None
     middle = len(fuse) // 2
     neighbours = sum(len(report.neighbours) for report in result.reports)
-    return Row(count, regions, neighbours, fusion.nbytes, sorted(fuse)[middle], sorted(record)[middle])
+    return Row(gaussians, regions, neighbours, fusion.nbytes, sorted(fuse)[middle], sorted(record)[middle])

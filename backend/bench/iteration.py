@@ -18,6 +18,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from ..option_numbers import count
+
 PARTS = {
     "render": ("render",),
     "encode": ("encode",),
@@ -75,10 +77,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--prior", default="builtin", metavar="NAME", help=prior_help)
     parser.add_argument("--prompt", default="a red cat", metavar="TEXT", help="what to make (%(default)s)")
     parser.add_argument("--quality", default="normal", metavar="NAME", help="draft, normal or high (%(default)s)")
-    parser.add_argument("--iterations", type=int, default=400, metavar="N", help="steps; the later half is measured (%(default)s)")
-    parser.add_argument("--gaussians", type=int, metavar="N", help="their number, kept throughout (as the quality has it)")
-    parser.add_argument("--resolution", type=int, metavar="PIXELS", help="size of the renders (as the quality has it)")
-    parser.add_argument("--views", type=int, metavar="N", help="views of a step (as the quality has it)")
+    parser.add_argument("--iterations", type=count, default=400, metavar="N", help="steps; the later half is measured (%(default)s)")
+    parser.add_argument("--gaussians", type=count, metavar="N", help="their number, kept throughout (as the quality has it)")
+    parser.add_argument("--resolution", type=count, metavar="PIXELS", help="size of the renders (as the quality has it)")
+    parser.add_argument("--views", type=count, metavar="N", help="views of a step (as the quality has it)")
     parser.add_argument("--device", default="auto", metavar="NAME", help="auto, cpu, cuda, cuda:N or mps (%(default)s)")
     parser.add_argument("--memory", default="auto", choices=("auto", "low", "normal", "high"), help="the prior's memory mode (%(default)s)")
     parser.add_argument("--check", action="store_true", help=f"exit with 1 if the bookkeeping costs more than {BUDGET:.0%}% of a step")

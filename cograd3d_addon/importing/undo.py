@@ -6,14 +6,14 @@ import bpy
 
 
 def is_rendering() -> bool:
-    """Whether a render is going on. Its thread reads the file's data: what is added to it or removed from it meanwhile crashes Blender."""
-    return bpy.app.is_job_running("RENDER")
+    """Whether a render or a bake is going on. Its thread reads the file's data: what is added or removed meanwhile can crash Blender."""
+    return any(map(bpy.app.is_job_running, ("RENDER", "OBJECT_BAKE")))
 
 
 def obstacle() -> str:
     """Why nothing can be imported now in a way that one undo takes back; empty if nothing is in the way."""
     if is_rendering():
-        return "waits until the render is done"
+        return "waits until the render or bake is done"
     for window in bpy.context.window_manager.windows:
         active = window.view_layer.objects.active if window.view_layer else None
         if active is not None and active.mode != "OBJECT":

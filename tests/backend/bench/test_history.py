@@ -29,6 +29,13 @@ def test_it_prints_a_row_a_size(capsys):
     assert all(int(row[4]) >= 4 for row in rows), "a region of the middle band has neighbours on all sides"
 
 
+@pytest.mark.parametrize("regions", ["0", "9", "37", "many"])
+def test_a_grid_without_three_bands_is_refused(regions, capsys):
+    with pytest.raises(SystemExit, match="2"):
+        options("--regions", regions)
+    assert "--regions" in capsys.readouterr().err
+
+
 def test_bytes_are_those_of_a_full_history():
     row = history.measure(100, 36, 0, 1, CPU, "auto")
     assert row.bytes == 36 * (100 * 14 * 2 + 5 * 4), "16-bit numbers, and a scale for each group"

@@ -136,7 +136,7 @@ class TestRepeatingTheOperator:
     def test_waits_for_what_an_import_waits_for(self, end, rendering):
         end()
         rendering(True)
-        with pytest.raises(RuntimeError, match="waits until the render is done"):
+        with pytest.raises(RuntimeError, match="waits until the render or bake is done"):
             bpy.ops.cograd3d.bring_result()
 
 
