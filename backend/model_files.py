@@ -283,14 +283,33 @@ class _Search:
             self._add(ModelFile(str(path), path.stem, found.kind.key, "file", size, not found.absent))
 
     def _take_hub_repository(self, repository: Path) -> None:
-        """A repository in the layout of the hub's cache: by its hub id where the hub's libraries will find it, else its latest folder."""
+        """A repository in the layout of the hub's cache: by its hub id where the hub's libraries will find it, else its latest folder.
+
+        By a hub id they mean one snapshot, that of the branch `main`. What was fetched last may be another, or hold more.
+        """
         indices = [index for index in repository.glob(f"snapshots/*/{INDEX_FILE}") if self._is_inside(index)]
         if not indices:
             return  # text encoders, language models and all else that is no pipeline
         hub_id = repository.name.removeprefix("models--").replace("--", "/", 1)
-        folder = max(indices, key=_modified).parent
         in_cache = os.path.realpath(repository.parent) == os.path.realpath(self.cache)
-        self._take_pipeline(folder, hub_id if in_cache else str(folder), hub_id, "hub" if in_cache else "folder")
+        meant = self._main_snapshot(repository) if in_cache else None
+
+        def usefulness(index: Path) -> tuple[bool, bool, float]:
+            has_weights = any(index.parent.glob("*/*.safetensors"))
+            return has_weights, index.parent == meant, _modified(index)
+
+        folder = max(indices, key=usefulness).parent
+        is_meant = folder == meant
+        self._take_pipeline(folder, hub_id if is_meant else str(folder), hub_id, "hub" if is_meant else "folder")
+
+    def _main_snapshot(self, repository: Path) -> Path | None:
+        """The snapshot that the hub's libraries take a repository's name for; None if they know of none."""
+        branch = repository / "refs" / "main"
+        try:
+            is_small = self._is_inside(branch) and branch.stat().st_size < _LARGEST_JSON
+            return repository / "snapshots" / branch.read_text(encoding="utf-8").strip() if is_small else None
+        except (OSError, ValueError):
+            return None
 
     def _take_pipeline(self, folder: Path, name: str, title: str, kind: str) -> None:
         try:

@@ -19,7 +19,7 @@ from .model import GaussianModel
 from .rasterize.gsplat_backend import import_quietly
 
 RESET_OPACITY = 2.0
-"""Opacities are reset to this many times the opacity below which Gaussians are removed (gsplat's DefaultStrategy)."""
+"""Opacities are reset to this many times the opacity below which Gaussians are removed (gsplat's DefaultStrategy), and to 1 at most."""
 
 
 class Remap(NamedTuple):
@@ -112,7 +112,7 @@ class Densifier:
                 duplicated, split = self._grow(model, optimizers, state)
         if resets:
             ops = import_quietly("gsplat.strategy.ops")
-            ops.reset_opa(model.params, optimizers, {}, max(RESET_OPACITY * config.prune_opacity, 0.01))
+            ops.reset_opa(model.params, optimizers, {}, min(max(RESET_OPACITY * config.prune_opacity, 0.01), 1.0))
         if refines:
             self._forget(len(model))
         if not (pruned or duplicated or split or resets):

@@ -227,7 +227,7 @@ def _surface_colors(mesh: Any, face: np.ndarray, barycentric: np.ndarray, *, lin
     """[N, 3] display-space colours at points of a mesh, from its texture, its vertex or face colours, or its material; None if it has none.
 
     Args:
-        linear: plain colours (not textures) are stored linear, as glTF demands.
+        linear: plain colours (not textures) are stored linear, and a texture is multiplied by its material's, as glTF demands.
     """
     visual = mesh.visual
     if not visual.defined:
@@ -238,7 +238,11 @@ def _surface_colors(mesh: Any, face: np.ndarray, barycentric: np.ndarray, *, lin
             from trimesh.visual.color import uv_to_color
 
             uv = np.einsum("nk,nkd->nd", barycentric, corners[mesh.faces[face]])
-            return uv_to_color(uv, image)[:, :3] / 255
+            colors = uv_to_color(uv, image)[:, :3] / 255
+            factor = getattr(visual.material, "baseColorFactor", None)
+            if not linear or factor is None or np.all(factor[:3] == 255):
+                return colors
+            return _linear_to_srgb(_srgb_to_linear(colors) * factor[:3] / 255)
         colors = np.tile(np.asarray(visual.material.main_color)[:3] / 255, (len(face), 1))
     elif visual.kind == "face":
         colors = np.asarray(visual.face_colors)[face, :3] / 255
@@ -252,6 +256,11 @@ def _texture(mesh: Any) -> tuple[Any, np.ndarray | None]:
     material, uv = getattr(mesh.visual, "material", None), getattr(mesh.visual, "uv", None)
     image = getattr(material, "baseColorTexture", None) or getattr(material, "image", None)
     return (None, None) if image is None or uv is None else (image, np.asarray(uv))
+
+
+def _srgb_to_linear(colors: np.ndarray) -> np.ndarray:
+    """The inverse of `_linear_to_srgb`."""
+    return np.where(colors <= 0.04045, colors / 12.92, ((colors + 0.055) / 1.055) ** 2.4)
 
 
 def _linear_to_srgb(colors: np.ndarray) -> np.ndarray:

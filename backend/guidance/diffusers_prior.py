@@ -14,7 +14,8 @@ comes from, `pipeline_components` and `single_file` make networks of it, and her
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from itertools import combinations
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +28,7 @@ from ..errors import PriorError
 from ..memory import is_out_of_memory
 from .hub import hub_folder
 from .kinds import HUB_ID
-from .memory import Networks, choose_mode, compile_network, vae_factor
+from .memory import Networks, choose_mode, compile_network, has_own_memory, vae_factor
 from .noise_schedule import FLOW, flow_input, to_noise
 from .pipeline_components import LOADING_ERRORS, Components, from_folder, quiet_libraries
 from .pipeline_files import COPY_AGAIN, MissingFileError, first_line
@@ -35,6 +36,9 @@ from .prior import Conditioning, DiffusionPrior
 from .recommended import with_recommended
 from .single_file import from_single_file
 from .small_vae import SmallVae, combined_fingerprint, load_small_vae
+
+SAME_READING = 1e-3
+"""Embeddings that differ by no more than this share of their length are those of the same words."""
 
 
 class DiffusersPrior(DiffusionPrior):
@@ -117,13 +121,30 @@ class DiffusersPrior(DiffusionPrior):
         """The family's tensors. The text encoders are freed afterwards, and what they gave is kept."""
         new = [prompt for prompt in dict.fromkeys(prompts) if prompt not in self._embeddings]
         if new:
-            with quiet_libraries(), torch.no_grad():
-                tensors = self.family.embed(self._texts, [self._rephrase(prompt) for prompt in new], self._denoiser.config)
+            texts = [self._rephrase(prompt) for prompt in new]
+            tensors = self._embed(texts)
+            if _are_some_cut_off(texts, tensors):
+                self._warnings.append(
+                    "The prompt is longer than the image model reads: its last words, such as those for the view, make no difference. "
+                    "Say it in fewer words, or the object may get several faces."
+                )
             tensors = {name: tensor.to(self.device, self._denoiser.dtype) for name, tensor in tensors.items()}
             for row, prompt in enumerate(new):
                 self._embeddings[prompt] = {name: tensor[row] for name, tensor in tensors.items()}
         rows = [self._embeddings[prompt] for prompt in prompts]
         return Conditioning(tuple(prompts), {name: torch.stack([row[name] for row in rows]) for name in rows[0]})
+
+    def _embed(self, texts: Sequence[str]) -> dict[str, Tensor]:
+        """The family's tensors; where the text encoders find no room beside the other networks, those step aside meanwhile."""
+        with quiet_libraries(), torch.no_grad():
+            try:
+                return self.family.embed(self._texts, texts, self._denoiser.config)
+            except Exception as error:
+                if not (is_out_of_memory(error) and has_own_memory(self.networks.device)):
+                    raise
+            # Out here, because the error's frames hold what the failed attempt had allocated.
+            with self.networks.aside():
+                return self.family.embed(self._texts, texts, self._denoiser.config)
 
     def place_cameras(self, conditioning: Conditioning, viewmats: Tensor) -> Conditioning:
         """See `DiffusionPrior`."""
@@ -231,7 +252,9 @@ def load_diffusers_prior(
             try:
                 parts = from_folder(folder, arithmetic, device)
             except MissingFileError as error:
-                remedy = "Allow downloads, to fetch the rest of it." if not allow_download else "Choose a model that has this file."
+                remedy = "Allow downloads, to fetch the rest of it."
+                if allow_download:
+                    remedy = "Check the connection, or choose a model that has this file."
                 raise PriorError(f"Of the model '{source}' not everything is on this computer: {error.message}", remedy=remedy) from error
         else:
             raise PriorError(
@@ -239,6 +262,19 @@ def load_diffusers_prior(
             )
         small = None if small_vae == NO_SMALL_VAE or parts.vae is None else load_small_vae(small_vae, parts.vae, device)
     return DiffusersPrior(str(source), parts, device, memory=memory, compiled=compiled, small_vae=small, small_vae_until=small_vae_until)
+
+
+def _are_some_cut_off(texts: Sequence[str], embeddings: Mapping[str, Tensor]) -> bool:
+    """Whether prompts of different words [B] were read alike, whatever is said of them [B, ...]: then they differ where nobody reads."""
+
+    def alike(first: Tensor, second: Tensor) -> bool:
+        return bool((first - second).norm() <= SAME_READING * first.norm())  # in a batch the same words need not give the same bits
+
+    words = [text.casefold().split() for text in texts]
+    return any(
+        words[i] != words[j] and all(alike(tensor[i].float(), tensor[j].float()) for tensor in embeddings.values())
+        for i, j in combinations(range(len(texts)), 2)
+    )
 
 
 @contextlib.contextmanager

@@ -22,7 +22,7 @@ NETWORKS = {
 
 def hub_folder(repo: str, *, half: bool, allow_download: bool, weights: Collection[str] = tuple(NETWORKS)) -> Path:
     """The local snapshot of a hub repository; with consent, its needed files are fetched first, in half precision if there is a choice
-    and `half` is wished. Where $HF_HUB_OFFLINE forbids the network, consent makes no difference.
+    and `half` is wished. Where $HF_HUB_OFFLINE forbids the network, or there is none, consent makes no difference.
 
     Args:
         weights: the networks whose weights are needed, beside everybody's configuration.
@@ -31,20 +31,25 @@ def hub_folder(repo: str, *, half: bool, allow_download: bool, weights: Collecti
         PriorError: it is not on this computer and may not, or cannot, be fetched.
     """
     import huggingface_hub
+    from httpx2 import TransportError  # no OSError, and what the hub's library lets through
     from huggingface_hub.errors import GatedRepoError, HfHubHTTPError, LocalEntryNotFoundError, OfflineModeIsEnabled
 
     offline = huggingface_hub.is_offline_mode()
     try:
         if offline or not allow_download:
             return Path(huggingface_hub.snapshot_download(repo, local_files_only=True))
-        files = files_to_download(huggingface_hub.HfApi().list_repo_files(repo), half=half, weights=weights)
+        try:
+            listing = huggingface_hub.HfApi().list_repo_files(repo)
+        except TransportError:
+            return Path(huggingface_hub.snapshot_download(repo, local_files_only=True))
+        files = files_to_download(listing, half=half, weights=weights)
         return Path(huggingface_hub.snapshot_download(repo, allow_patterns=files))
     except GatedRepoError as error:
         raise PriorError(
             f"The hub gives '{repo}' only to those who have accepted its licence.",
             remedy="Accept it on the model's page and log in with `hf auth login`, or give a pipeline folder on this computer.",
         ) from error
-    except (LocalEntryNotFoundError, OfflineModeIsEnabled) as error:
+    except (LocalEntryNotFoundError, OfflineModeIsEnabled, TransportError) as error:
         if offline and allow_download:
             raise PriorError(
                 f"The model '{repo}' is not on this computer, and the network may not be used now.",

@@ -21,7 +21,8 @@ the processor computes, or a GPU shares its memory, there is nowhere to wait.
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -83,9 +84,14 @@ def plan(mode: str, device: torch.device) -> Plan:
         one_view=True,
         recompute=True,
         by_block=True,
-        offload=device.type not in ("cpu", "mps"),
+        offload=has_own_memory(device),
         slice_attention=device.type == "mps",
     )
+
+
+def has_own_memory(device: torch.device) -> bool:
+    """Whether what is not on the device waits in another memory."""
+    return device.type not in ("cpu", "mps")
 
 
 def lower_mode(mode: str) -> str | None:
@@ -166,6 +172,20 @@ class Networks:
         """`ask(z)`, which runs a decoder on z [B, ...]; no gradient."""
         self._bring(network)
         return _joined([ask(part) for part in (z.split(1) if self.plan.one_view else (z,))])
+
+    @contextmanager
+    def aside(self) -> Iterator[None]:
+        """Inside, the networks wait in main memory, and others have the device to themselves."""
+        networks = [network for network in (self.denoiser, self.vae) if network is not None]
+        for network in networks:
+            self._move(network, torch.device("cpu"))
+        self._present = None
+        try:
+            yield
+        finally:
+            if not self.plan.offload:
+                for network in networks:
+                    self._move(network, self.device)
 
     def _bring(self, network: Any) -> None:
         """Makes sure that a network is on the device; the others leave it where they have to take turns."""

@@ -10,6 +10,7 @@ the weighting "flow", w = 1 + sqrt((1 - abar) / abar) = 1 / (1 - sigma), makes S
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -54,17 +55,18 @@ def flow_input(z_t: Tensor, alpha_bar: Tensor) -> tuple[Tensor, Tensor]:
     return z_t / (signal + noise), noise / (signal + noise)
 
 
-def read_schedule(path: Path, *, flow: bool, image_tokens: int = 0) -> tuple[Tensor, str]:
+def read_schedule(path: Path, *, flow: bool, image_tokens: int = 0, changes: Mapping[str, Any] | None = None) -> tuple[Tensor, str]:
     """(abar [T] float32, prediction type) of a scheduler_config.json. How the scheduler would sample does not matter here.
 
     Args:
         flow: whether the model is a flow-matching one, which the scheduler must be for, or must not.
         image_tokens: tokens of an image, by which some flow-matching schedules shift their noise levels.
+        changes: what holds in the place of the file's own entries.
 
     Raises:
         PriorError: it is unknown, damaged, or of the other kind.
     """
-    config = read_json(path)
+    config = read_json(path) | dict(changes or {})
     name = str(config.get("_class_name", "unknown"))
     if flow != ("FlowMatch" in name):
         kind, other = ("flow-matching", "diffusion") if flow else ("diffusion", "flow-matching")

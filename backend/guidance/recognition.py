@@ -10,7 +10,7 @@ left out for the reason that loading it would give. Standard library only.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -49,6 +49,14 @@ _QUANTISED = (".absmax", ".quant_map", ".quant_state.bitsandbytes__nf4", ".qweig
 """Endings of tensor names that only quantised models have."""
 _LORA_MARKS = ("lora_", ".lora", "hada_w1", "lokr_w1", ".oft_", "dora_scale")
 _CONTROLNET_MARKS = ("control_model.", "controlnet_")
+
+_EDM_MARKS = ("edm_mean", "edm_vpred.")
+"""Beginnings of the names of tensors that say that a file counts its noise as Karras et al. 2022 do."""
+_SCHEDULE_MARKS: dict[str, dict[str, Any]] = {
+    "v_pred": {"prediction_type": "v_prediction"},
+    "ztsnr": {"rescale_betas_zero_snr": True},
+}
+"""Names of (mostly empty) tensors by which a fine-tuning says what is unlike its base's scheduler_config.json, and what that is."""
 
 _PLAIN_CHANNELS = {"input_blocks.0.0.weight": 4, "x_embedder.proj.weight": 16, "img_in.weight": 64}
 """Channels that the first layer of a plain text-to-image model takes (the size of its second axis)."""
@@ -96,6 +104,7 @@ class SingleFile:
         prefix: the beginning of its denoiser's tensors' names.
         has_vae: whether its VAE is in it.
         text_prefixes: for each of the kind's text encoders the beginning of its tensors' names; None if it is not in the file.
+        schedule: what it says of its noise schedule, by the names of a scheduler_config.json.
     """
 
     kind: Kind
@@ -103,6 +112,7 @@ class SingleFile:
     prefix: str
     has_vae: bool
     text_prefixes: tuple[str | None, ...]
+    schedule: Mapping[str, Any] = field(default_factory=dict)
 
     @property
     def absent(self) -> tuple[str, ...]:
@@ -259,11 +269,15 @@ def recognise_header(header: Mapping[str, Mapping[str, Any]], source: str) -> Si
                 remedy="Give the model that it was made of.",
             )
 
+    if any(name.startswith(_EDM_MARKS) for name in header):
+        raise UnsupportedModelError(f"'{source}' is a variant of {variant.label} with the noise schedule of EDM, which is not supported.")
+
     def beginning(prefixes: Sequence[str]) -> str | None:
         return next((prefix for prefix in prefixes if any(name.startswith(prefix) for name in header)), None)
 
     texts = tuple(beginning(encoder.prefixes) for encoder in kind.encoders)
-    return SingleFile(kind, variant, prefix, beginning(VAE_PREFIXES) is not None, texts)
+    schedule = {name: value for mark, says in _SCHEDULE_MARKS.items() if mark in header for name, value in says.items()}
+    return SingleFile(kind, variant, prefix, beginning(VAE_PREFIXES) is not None, texts, schedule)
 
 
 def _denoiser(shapes: Mapping[str, Sequence[int]]) -> tuple[Kind, Variant] | None:

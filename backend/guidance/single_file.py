@@ -49,7 +49,9 @@ def from_single_file(path: Path, arithmetic: torch.dtype, device: torch.device, 
         raw = read_json(base / kind.denoiser / "config.json")
         config = family.network_config(raw)
         schedule = base / "scheduler" / "scheduler_config.json"
-        alphas_cumprod, prediction_type = read_schedule(schedule, flow=family.flow, image_tokens=family.image_tokens(config))
+        alphas_cumprod, prediction_type = read_schedule(
+            schedule, flow=family.flow, image_tokens=family.image_tokens(config), changes=found.schedule
+        )
         denoiser = build_denoiser(family, getattr(diffusers, kind.denoiser_class), raw, read_tensors(path, found.prefix), arithmetic, path)
         vae = _vae(path, base, arithmetic, device) if found.has_vae else load_vae(base, arithmetic, device)
         texts = tuple(
@@ -68,7 +70,7 @@ def from_single_file(path: Path, arithmetic: torch.dtype, device: torch.device, 
         prediction_type=prediction_type,
         fingerprint=fingerprint([path]),
     )
-    return told_apart(parts) if found.variant == SD2 else parts
+    return told_apart(parts) if found.variant == SD2 and "prediction_type" not in found.schedule else parts
 
 
 def companion(path: Path, found: SingleFile, *, half: bool, allow_download: bool) -> Path:

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from ..errors import PriorError
 from .kinds import HUB_ID
-from .pipeline_files import DENOISER_WEIGHTS, fingerprint, first_line, read_json, weight_files
+from .pipeline_files import DENOISER_WEIGHTS, HALF_VARIANT, fingerprint, first_line, read_json, weight_files
 from .recognition import check_weights
 
 
@@ -62,12 +62,18 @@ def load_small_vae(source: str, vae: Any, device: torch.device) -> SmallVae:
             f"'{source}' is a {config.get('_class_name', 'model of an unknown kind')}, and no AutoencoderTiny.",
             remedy="Name a folder with an AutoencoderTiny in prior.small_vae, or none.",
         )
-    weights = weight_files(folder, ".", (DENOISER_WEIGHTS[0], DENOISER_WEIGHTS[1]))
+    weights = weight_files(folder, ".", DENOISER_WEIGHTS)
     for file in weights:
         check_weights(file)
     try:
         network, info = AutoencoderTiny.from_pretrained(
-            folder, use_safetensors=True, local_files_only=True, low_cpu_mem_usage=False, output_loading_info=True, torch_dtype=vae.dtype
+            folder,
+            variant=None if any((folder / name).is_file() for name in DENOISER_WEIGHTS) else HALF_VARIANT,
+            use_safetensors=True,
+            local_files_only=True,
+            low_cpu_mem_usage=False,
+            output_loading_info=True,
+            torch_dtype=vae.dtype,
         )
     except (OSError, RuntimeError, ValueError, TypeError, KeyError, AttributeError) as error:
         raise PriorError(

@@ -91,7 +91,7 @@ class Distillation:
         for region, factor in config.region_sampling.weights:
             self.regions.set_weight(region, factor)
         timesteps = settled(config.timestep_sampling, prior.recommended)
-        self.timesteps = TimestepSampler(self.grid, timesteps, prior.alphas_cumprod.double().cpu().numpy(), np.random.default_rng(seeds[3]))
+        self.timesteps = TimestepSampler(self.grid, timesteps, prior.alphas_cumprod.cpu().double().numpy(), np.random.default_rng(seeds[3]))
         self.fusion = GradientFusion(self.grid, config.gradient_fusion, prior.num_train_timesteps, model.device)
         numbers = sum(parameter[0].numel() for parameter in model.params.values())
         self.fusion.check_memory(max(len(model), config.densification.max_count if config.densification.enabled else 0) * numbers)

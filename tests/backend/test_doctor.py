@@ -127,6 +127,8 @@ def test_image_models_on_this_computer(monkeypatch, tmp_path):
     unet = tmp_path / "cache" / "huggingface" / "hub" / "models--owner--a--model" / "snapshots" / "abc" / "unet"
     unet.mkdir(parents=True)
     (unet / "diffusion_pytorch_model.safetensors").touch()
+    (unet.parents[2] / "refs").mkdir()
+    (unet.parents[2] / "refs" / "main").write_text("abc")
     (unet.parent / "model_index.json").write_text('{"unet": ["x", "UNet2DConditionModel"], "text_encoder": ["x", "CLIPTextModel"]}')
     finding = found()["image models"]
     assert finding.data["models"] == ["owner/a--model"] and "1 on this computer" in finding.text and "recommended" not in finding.text

@@ -87,6 +87,8 @@ def cached(hub: Path, name: str) -> Path:
         blob.parent.mkdir(exist_ok=True)
         file.rename(blob)
         file.symlink_to(os.path.relpath(blob, file.parent))
+    (repository / "refs").mkdir()
+    (repository / "refs" / "main").write_text("abc")
     return repository
 
 
@@ -312,6 +314,25 @@ class TestPipelines:
         (hub / "models--owner--text-encoder" / "snapshots" / "abc").mkdir(parents=True)
         (model,) = model_files.scan().models
         assert (model.name, model.kind, model.family) == ("owner/a--model", "hub", "mvdream") and model.size > 0
+
+    @links
+    @pytest.mark.parametrize("has", [("fp16", "abc"), ("main", "gone"), ("main", "other")])
+    def test_a_snapshot_that_its_hub_id_does_not_mean_is_a_folder(self, tmp_path, has):
+        """Fetched under a branch's or a commit's name, or before somebody looked up what is new: the hub's libraries mean `main`."""
+        repository = cached(model_files.hub_cache(), "owner/model")
+        other = pipeline(repository / "snapshots" / "other")
+        (other / "unet" / "diffusion_pytorch_model.safetensors").unlink()  # of what is new nothing but small files
+        (repository / "refs" / "main").unlink()
+        (repository / "refs" / has[0]).write_text(has[1])
+        (model,) = model_files.scan().models
+        assert (model.name, model.title, model.kind) == (str(repository / "snapshots" / "abc"), "owner/model", "folder")
+
+    @links
+    def test_of_two_snapshots_the_hub_id_means_one(self):
+        repository = cached(model_files.hub_cache(), "owner/model")
+        pipeline(repository / "snapshots" / "newer", config={})
+        (model,) = model_files.scan().models
+        assert (model.name, model.family) == ("owner/model", "mvdream"), "what will be loaded is told of, not what came last"
 
     @links
     def test_a_cache_that_the_hubs_libraries_do_not_know_is_a_folder(self, tmp_path):

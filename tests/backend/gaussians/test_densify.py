@@ -142,6 +142,15 @@ def test_opacity_reset_is_reported():
     assert torch.all(optimizers["opacities"].state[model.params["opacities"]]["exp_avg"] == 0)
 
 
+@pytest.mark.parametrize("least", [0.5, 0.6, 1.0])
+def test_a_reset_to_twice_what_is_removed_ends_at_full_opacity(least):
+    """No logit belongs to more."""
+    model, optimizers = make([SMALL] * 3, [0.5, 0.07, 0.9])
+    before = model.params["opacities"].detach().clone()
+    assert densifier(reset_every=0.07, prune_opacity=least).step(6, model, optimizers).opacities_reset
+    assert torch.equal(model.params["opacities"], before)
+
+
 def test_a_split_follows_our_generator_and_leaves_the_global_one_alone():
     means = []
     for seed in (1, 1, 2):

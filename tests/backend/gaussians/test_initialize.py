@@ -119,6 +119,18 @@ def test_linear_material_colour_of_a_glb_is_shown_as_srgb(tmp_path):
     assert colors[0] == pytest.approx([0.735, 0, 1], abs=0.005)
 
 
+def test_a_texture_is_tinted_by_its_material(tmp_path):
+    """glTF multiplies them, both linear: grey 188 is 0.503 there, half of it 0.251, which is shown as 0.538."""
+    material = trimesh.visual.material.PBRMaterial(
+        baseColorFactor=[128, 255, 0, 255], baseColorTexture=Image.new("RGB", (4, 4), (188, 188, 188))
+    )
+    mesh = trimesh.creation.box((1, 1, 1))
+    mesh.visual = trimesh.visual.TextureVisuals(uv=np.full((8, 2), 0.5), material=material)
+    mesh.export(tmp_path / "tinted.glb")
+    _, colors = sample_file(tmp_path / "tinted.glb", 10, rng())
+    np.testing.assert_allclose(colors, np.tile([0.538, 188 / 255, 0.0], (10, 1)), atol=0.002)
+
+
 def test_scene_transforms_are_applied(tmp_path):
     scene = trimesh.Scene()
     for x in (-3.0, 3.0):

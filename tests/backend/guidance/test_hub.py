@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -10,6 +11,7 @@ from backend.errors import PriorError
 from backend.guidance.hub import files_to_download, hub_folder
 
 from .tiny_models.configurations import KINDS
+from .tiny_models.folders import load
 
 LISTINGS = {
     "sdxl": (
@@ -78,3 +80,53 @@ def test_a_licence_that_was_not_accepted(monkeypatch: pytest.MonkeyPatch) -> Non
     with pytest.raises(PriorError, match="accepted its licence") as caught:
         hub_folder("black-forest-labs/FLUX.1-dev", half=True, allow_download=True)
     assert "hf auth login" in caught.value.remedy
+
+
+class TestWithoutAConnection:
+    """With consent to fetch what is missing."""
+
+    @pytest.fixture(autouse=True)
+    def hub(self, monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
+        """A hub that cannot be reached; `here` is what is on this computer, and `breaks` whether it is lost while files are fetched."""
+        import httpx2
+        import huggingface_hub
+        from huggingface_hub.errors import LocalEntryNotFoundError
+
+        state: dict[str, Any] = {"here": None, "breaks": False}
+
+        def files(self: Any, repo: str) -> list[str]:
+            if state["breaks"]:
+                return ["model_index.json"]
+            raise httpx2.ConnectError("[Errno 111] Connection refused")
+
+        def snapshot(repo: str, *, local_files_only: bool = False, **options: Any) -> str:
+            if not local_files_only:
+                raise httpx2.ReadTimeout("The read operation timed out")
+            if state["here"] is None:
+                raise LocalEntryNotFoundError("not here")
+            return state["here"]
+
+        monkeypatch.setattr(huggingface_hub, "is_offline_mode", lambda: False)
+        monkeypatch.setattr(huggingface_hub.HfApi, "list_repo_files", files)
+        monkeypatch.setattr(huggingface_hub, "snapshot_download", snapshot)
+        return state
+
+    def test_a_model_that_is_here_will_do(self, hub: dict[str, Any], tmp_path: Path) -> None:
+        hub["here"] = str(tmp_path)
+        assert hub_folder("owner/name", half=True, allow_download=True) == tmp_path
+
+    @pytest.mark.parametrize("breaks", [False, True])
+    def test_another_one_cannot_be_reached(self, hub: dict[str, Any], breaks: bool) -> None:
+        hub["breaks"] = breaks
+        with pytest.raises(PriorError, match="hub cannot be reached for 'owner/name'") as caught:
+            hub_folder("owner/name", half=True, allow_download=True)
+        assert "connection" in caught.value.remedy
+
+    def test_of_one_that_is_here_in_part_the_rest_needs_it(self, hub: dict[str, Any], tmp_path: Path) -> None:
+        (tmp_path / "model_index.json").write_text(
+            '{"unet": ["diffusers", "UNet2DConditionModel"], "text_encoder": ["x", "CLIPTextModel"]}'
+        )
+        hub["here"] = str(tmp_path)
+        with pytest.raises(PriorError, match="not everything is on this computer") as caught:
+            load("owner/name", allow_download=True)
+        assert "connection" in caught.value.remedy

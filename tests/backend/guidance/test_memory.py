@@ -205,6 +205,47 @@ class TestTakingTurns:
         assert moved == [(networks.denoiser, "cuda"), (networks.vae, "cuda")]
 
 
+class TestRoomForTheWords:
+    """Text encoders can be larger than all that a step needs beside the weights: T5 is, beside DeepFloyd IF."""
+
+    def model(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, mode: str, device: str) -> tuple[Any, set[str]]:
+        """A prior as on such a device, whose text encoder finds room only where no network is; and the networks that are there."""
+        model, here = load(write_model(tmp_path, "sd15"), memory="high"), set[str]()
+        networks = {id(model.networks.denoiser): "denoiser", id(model.networks.vae): "vae"}
+
+        def move(network: Any, to: Any) -> None:
+            (here.discard if to.type == "cpu" else here.add)(networks[id(network)])
+
+        embed = model.family.embed
+
+        def in_what_is_free(*args: Any) -> Any:
+            if here:
+                raise torch.OutOfMemoryError("CUDA out of memory.")
+            return embed(*args)
+
+        monkeypatch.setattr(type(model.family), "embed", lambda family, *args: in_what_is_free(*args))
+        model.networks = Networks(model.networks.denoiser, model.networks.vae, SimpleNamespace(type=device), mode, move=move)
+        return model, here
+
+    @pytest.mark.parametrize("mode", MODES)
+    def test_where_there_is_none_the_networks_step_aside(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, mode: str) -> None:
+        model, here = self.model(tmp_path, monkeypatch, mode, "cuda")
+        model.decode(torch.zeros(1, 4, 8, 8))
+        before = set(here)
+        assert before == ({"vae"} if mode == "low" else {"denoiser", "vae"})
+        words = model.encode_prompts(["a red cat", ""]).tensors["embeddings"]
+        assert len(words) == 2 and words.isfinite().all()
+        assert here == (set() if mode == "low" else before)
+        model.decode(torch.zeros(1, 4, 8, 8))
+        assert here == before
+
+    def test_where_they_share_its_memory_they_have_nowhere_to_go(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        model, here = self.model(tmp_path, monkeypatch, "high", "mps")
+        assert here
+        with pytest.raises(torch.OutOfMemoryError):
+            model.encode_prompts(["a red cat"])
+
+
 class TestAuto:
     def shape(self, name: str) -> tuple[Any, Any, int]:
         """Networks that have their sizes and nothing else."""
@@ -357,6 +398,11 @@ class TestSmallVae:
         assert plain.memory == small.memory
         small.progress = 0.5
         torch.testing.assert_close(plain.encode_images(images), small.encode_images(images))
+
+    def test_one_in_half_precision_alone(self, folder: Path) -> None:
+        for file in folder.glob("*.safetensors"):
+            file.rename(file.with_suffix(".fp16.safetensors"))
+        load_small_vae(str(folder), prior().networks.vae, CPU)
 
     def test_what_is_refused(self, folder: Path, tmp_path: Path) -> None:
         vae = prior().networks.vae

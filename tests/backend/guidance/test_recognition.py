@@ -235,6 +235,8 @@ def test_what_is_in_a_file() -> None:
         ([PREFIX + INPUTS, PREFIX + LABEL, PREFIX + "input_blocks.9.0.op.weight"], "a refiner", "of another kind"),
         ([PREFIX + INPUTS, PREFIX + LABEL, PREFIX + SECOND], "an image variation model", "of another kind"),
         ([INPUTS, "camera_embed.0.weight", "image_embed.latents"], "ImageDream", "of another kind"),
+        ([PREFIX + INPUTS, PREFIX + LABEL, "edm_mean", "edm_std"], "EDM", "of another kind"),
+        ([PREFIX + INPUTS, PREFIX + LABEL, "edm_vpred.sigma_max"], "EDM", "of another kind"),
     ],
 )
 def test_other_files(names: Sequence[str], said: str, group: str) -> None:

@@ -56,6 +56,7 @@ def test_every_field_and_every_weighting_is_known() -> None:
         ("distance", 3.3),
         ("backdrops", [1]),
         ("backdrops", []),
+        ("backdrops", [[0.6, -0.1]]),
         ("view_words", "no"),
         ("resolution_multiple", -8),
     ],

@@ -175,6 +175,23 @@ def test_what_a_second_generation_file_predicts_is_found_out(folders: dict[str, 
     assert told.recommended.get("resolutions") == pixels
 
 
+@pytest.mark.parametrize("marks", [("v_pred",), ("v_pred", "ztsnr")])
+def test_a_file_that_says_that_it_predicts_the_velocity(
+    folders: dict[str, Path], tmp_path: Path, hub: list[Any], marks: tuple[str, ...]
+) -> None:
+    """By empty tensors of these names; the configuration that it is read with is that of SDXL, which predicts the noise."""
+    folder = Path(shutil.copytree(folders["sdxl"], tmp_path / "sdxl"))
+    scheduler = folder / "scheduler" / "scheduler_config.json"
+    says = {"prediction_type": "v_prediction", "rescale_betas_zero_snr": "ztsnr" in marks}
+    scheduler.write_text(json.dumps(json.loads(scheduler.read_text()) | says))
+    path = write_single_file(folder, "sdxl", tmp_path / "anime.safetensors")
+    save_file(load_file(path) | {mark: torch.zeros(0) for mark in marks}, path)
+    theirs, ours = load(folder), load(path)
+    assert ours.prediction_type == "v_prediction"
+    assert torch.equal(ours.alphas_cumprod, theirs.alphas_cumprod)
+    same(theirs, ours)
+
+
 # What is no model, or none that can be used
 
 

@@ -9,6 +9,7 @@ import pytest
 import torch
 
 from backend.errors import PriorError
+from backend.guidance.prompts import ViewPrompts
 from backend.guidance.text_encoders import _read_t5, read_sentencepiece
 
 from .tiny_models.configurations import T5
@@ -54,3 +55,16 @@ def test_a_prompt_beyond_the_models_reach_is_told_of(tmp_path: Path, caplog: pyt
     with caplog.at_level(logging.WARNING):
         prior.encode_prompts(["cat " * 100])
     assert "77 tokens" in caplog.text
+
+
+@pytest.mark.parametrize("kind", ["sd15", "sdxl", "deepfloyd", "flux"])
+def test_words_for_the_view_that_are_cut_off_are_told_of(tmp_path: Path, kind: str) -> None:
+    """They stand at the end; without them all sides are asked for alike."""
+    prior = load(write_model(tmp_path, kind))
+    ViewPrompts(prior, "a red cat", "A  red cat")
+    assert prior.take_warnings() == []
+    ViewPrompts(prior, "red cat " * 90)  # FLUX reads the end of it with T5
+    warnings = prior.take_warnings()
+    assert len(warnings) == (kind != "flux") and all("longer than the image model reads" in warning for warning in warnings)
+    ViewPrompts(prior, "blue cat " * 90, enabled=False)
+    assert prior.take_warnings() == []

@@ -60,6 +60,16 @@ class OverflowingEncoder(GreyPrior):
         return z
 
 
+class OnAMacsGpu(Tensor):
+    """Has no double precision, as tensors there."""
+
+    def double(self, *arguments: object) -> Tensor:
+        raise TypeError("Cannot convert a MPS Tensor to float64 dtype as the MPS framework doesn't support float64.")
+
+    def cpu(self, *arguments: object) -> Tensor:
+        return self.as_subclass(Tensor)
+
+
 class LatentPrior(GreyPrior):
     """Of pictures around grey for the empty prompt, of brighter ones for any other, in "latents" of half their size; notes the prompts."""
 
@@ -108,6 +118,13 @@ def test_main_gradient_is_that_of_the_squared_distance_to_the_denoised_image() -
             assert reference.norm() > 0 or name == "quats", "round Gaussians do not feel a turn, everything else must pull"
         alpha_bar = run.prior.alphas_cumprod[t]
         assert losses[k] == pytest.approx((alpha_bar / (1 - alpha_bar) * (image * 2 - 1).square().mean()).item(), rel=1e-4)
+
+
+def test_a_prior_on_a_device_without_double_precision() -> None:
+    prior = GreyPrior()
+    prior.alphas_cumprod = prior.alphas_cumprod.as_subclass(OnAMacsGpu)
+    run, usual = distillation(config(), prior), distillation(config())
+    assert run.timesteps.global_timestep(0.4) == usual.timesteps.global_timestep(0.4)
 
 
 @pytest.mark.parametrize("prior", [OverflowingPrior, OverflowingEncoder])
