@@ -9,6 +9,7 @@ against the hull. What neither says anything about counts as solid, so the resul
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -27,9 +28,12 @@ SOLID_ALPHA = 0.5
 LOWEST_DEPTH_ELEVATION = -35.0
 """Degrees. From further below only silhouettes count: the unsupervised underside may be open, and depth would hollow the asset out."""
 
-THICKENING = 1.0
-"""Samples by which depth is doubted: walls as thin as the noise of depth, seen from both sides, would else be perforated. Outlines keep
-their place, since the hull bounds them."""
+PENETRATED = 0.1
+"""Share of the pixels whose depth lies nearest to the hull's, and shows how far light enters: where the hull is the surface."""
+
+THICKENING, WALL = 1.0, 2.5
+"""Samples by which depth is doubted where what is solid is nowhere deeper than a wall: one as thin as the noise of depth, seen from both
+sides, would else be perforated. Outlines keep their place, since the hull bounds them, and so does the surface of what is thicker."""
 
 THIN, SPECK = 2.0, 8
 """Samples: a part is thin where no ball of this radius fits into it; smaller pieces than this many say nothing."""
@@ -96,7 +100,7 @@ def extract_surface(
     distance = fuse_depth(grid, hull, depth, confidence, cosine, viewmats, Ks)
     progress(0.9)
 
-    field = np.maximum(hull, ndimage.gaussian_filter(distance, 1.0) - THICKENING * grid.spacing)
+    field = thicken_walls(hull, ndimage.gaussian_filter(distance, 1.0), grid.spacing)
     surface = mesh_field(connect_pieces(restore_thin_parts(field, hull), grid), grid)
     progress(1.0)
     return surface
@@ -185,8 +189,9 @@ def correct_penetration(
 ) -> np.ndarray:
     """[C, H, W] float32: `depth`, brought forward by how far light seems to enter the Gaussians.
 
-    No visible surface lies in front of the hull, and on convex parts, seen by enough views, it lies on it. So the low
-    quartile of (depth - hull's depth) over all pixels well inside their silhouettes is what translucency adds to depth.
+    No visible surface lies in front of the hull, and on convex parts, seen by enough views, it lies on it; flat sides lie
+    behind it, since few views look along them. So where the least of (depth - hull's depth) end, over all pixels well inside
+    their silhouettes, is what translucency adds to depth.
     """
     gaps = []
     for i in range(0, len(depth), 3):
@@ -194,7 +199,7 @@ def correct_penetration(
         inside = np.isfinite(front) & (silhouettes[i] > 3.0)
         gaps.append((depth[i] - front)[inside])
     gap = np.concatenate(gaps)
-    penetration = max(0.0, float(np.quantile(gap, 0.25))) if gap.size else 0.0
+    penetration = max(0.0, float(np.quantile(gap, PENETRATED))) if gap.size else 0.0
     return (depth - penetration).astype(np.float32)
 
 
@@ -234,6 +239,20 @@ def fuse_depth(
 
     in_threads(fuse, range(grid.shape[0]))
     return field
+
+
+def thicken_walls(hull: np.ndarray, distance: np.ndarray, spacing: float) -> np.ndarray:
+    """[X, Y, Z]: what is inside of both, signed and negative inside, where walls are thicker by twice THICKENING than their depth says.
+
+    Args:
+        hull: [X, Y, Z] `carve_hull`.
+        distance: [X, Y, Z] `fuse_depth`.
+        spacing: between two samples.
+    """
+    thick = np.maximum(hull, distance - THICKENING * spacing)
+    deep = ndimage.minimum_filter(thick, size=2 * math.ceil(WALL) + 1) < -WALL * spacing
+    doubt = 1.0 - ndimage.gaussian_filter(deep.astype(np.float32), 1.0)  # gradually, or the surface would have a step
+    return np.maximum(hull, distance - doubt * np.float32(THICKENING * spacing))
 
 
 def restore_thin_parts(field: np.ndarray, hull: np.ndarray) -> np.ndarray:

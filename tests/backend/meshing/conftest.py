@@ -40,11 +40,16 @@ def _bowl() -> list[trimesh.Trimesh]:
     return [wall, trimesh.creation.cylinder(0.4, 0.06, sections=64, transform=translation_matrix([0, 0, -0.22]))]
 
 
+def _brick() -> list[trimesh.Trimesh]:
+    return [trimesh.creation.box([0.9, 0.5, 0.5], rotation_matrix(0.4, [0.0, 0.0, 1.0]))]
+
+
 SCENES: dict[str, Callable[[], list[trimesh.Trimesh]]] = {
     "ball": lambda: [_ball([0.1, -0.2, 0.05], 0.5)],
     "torus": _torus,
     "table": _table,
     "bowl": _bowl,
+    "brick": _brick,
     "torn": lambda: [_ball([-0.3, 0, 0], 0.3), _ball([0.2, 0, 0], 0.17)],
     "floater": lambda: [_ball([-0.3, 0, 0], 0.3), _ball([0.5, 0.3, 0.5], 0.05)],
 }

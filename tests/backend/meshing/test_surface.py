@@ -22,6 +22,7 @@ from backend.meshing.surface import (
     mesh_field,
     restore_thin_parts,
     silhouette_distance,
+    thicken_walls,
 )
 from backend.meshing.views import LOWEST_ELEVATION, sphere_cameras, stacked
 from backend.meshing.zbuffer import box_downsample, rasterize_mesh, supersampled
@@ -54,6 +55,16 @@ def test_volume_of_a_ball(scene_render):
     vertices, faces = extract_surface(scene_render("ball"), CONFIG)
     assert trimesh.Trimesh(vertices, faces).volume == pytest.approx(4 / 3 * np.pi * 0.5**3, rel=0.03)
     assert vertices.mean(axis=0) == pytest.approx([0.1, -0.2, 0.05], abs=0.01)
+
+
+def test_flat_sides_lie_where_they_are_though_few_views_look_along_them(scene, scene_render):
+    vertices, _ = extract_surface(scene_render("brick", penetration=0.03, noise=0.01), CONFIG)
+    told_by_depth = vertices[vertices[:, 2] > -0.2]  # the underside by silhouettes alone
+    brick = scene("brick").convex_hull
+    outside = ((told_by_depth[:, None] - brick.triangles_center) * brick.face_normals).sum(axis=-1).max(axis=1)
+    sample = 1.0 / CONFIG.resolution
+    assert abs(np.median(outside)) < 0.25 * sample
+    assert np.quantile(outside, 0.9) < 0.8 * sample
 
 
 def test_depth_hollows_a_bowl_which_silhouettes_cannot(scene_render):
@@ -150,6 +161,18 @@ def test_connect_pieces_bridges_by_gap_relative_to_size():
     assert joined[20, 10, 10] < 0 < joined[37, 10, 10]
     one = np.where(labels == 1, joined, 1).astype(np.float32)
     assert connect_pieces(one, grid) is one
+
+
+def test_walls_are_thickened_and_what_is_thicker_is_not():
+    x = np.broadcast_to(np.arange(60.0, dtype=np.float32)[:, None, None], (60, 20, 20))
+    wall, block = np.abs(x - 10) - 1.3, np.abs(x - 40) - 12.3
+    distance = 0.1 * np.minimum(wall, block).astype(np.float32)
+    nowhere = np.full_like(distance, -1.0)
+    field = thicken_walls(nowhere, distance, 0.1)[:, 10, 10]
+    assert field[8] < 0 < field[7] and field[12] < 0 < field[13], "a sample more on either side"
+    assert field[28] < 0 < field[27] and field[52] < 0 < field[53], "as it was"
+    hull = 0.1 * (np.abs(x - 10) - 0.8).astype(np.float32)
+    assert (thicken_walls(hull, distance, 0.1) >= hull).all()
 
 
 def test_thin_parts_that_depth_has_cut_are_whole_again_and_nothing_else_changes():
