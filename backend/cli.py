@@ -7,8 +7,11 @@ where there is one, refuses bad input before an environment is installed for it.
 from __future__ import annotations
 
 import argparse
+import contextlib
 import difflib
+import errno
 import importlib
+import io
 import json
 import os
 import sys
@@ -18,12 +21,15 @@ from dataclasses import dataclass
 from typing import Any, NoReturn
 
 from . import __version__, environment, errors
-from .console import Console, printable
+from .console import Console, give_up, printable
 from .errors import CoGradError, OutputError, ResourceError, SetupError, UsageError
 from .files import disk_is_full
 from .wording import in_options
 
 PROGRAM = "python3 -m backend"
+
+_UNUSABLE = frozenset((errno.ENAMETOOLONG, errno.EACCES, errno.EPERM, errno.ELOOP))
+"""What the system says of a path that it does not even look at."""
 
 
 @dataclass(frozen=True)
@@ -129,6 +135,7 @@ def main(arguments: Sequence[str] | None = None, *, inside: bool = False) -> int
         inside: this process was started in the environment on purpose; do not look for another.
     """
     arguments = list(sys.argv[1:] if arguments is None else arguments)
+    _prepare_streams()
     try:
         return _dispatch(arguments, inside)
     except CoGradError as error:
@@ -136,8 +143,8 @@ def main(arguments: Sequence[str] | None = None, *, inside: bool = False) -> int
     except KeyboardInterrupt:
         print("\nInterrupted.", file=sys.stderr)
         return errors.EXIT_INTERRUPTED
-    except BrokenPipeError:  # `... | head`; the interpreter must not try again at exit
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    except BrokenPipeError:  # `... | head`
+        give_up(sys.stdout)
         return 0
     except MemoryError:
         return _fail(
@@ -148,9 +155,22 @@ def main(arguments: Sequence[str] | None = None, *, inside: bool = False) -> int
             raise
         return _fail(SetupError(f"The Python package {error.name} is missing.", remedy=f"Run `{PROGRAM} setup --repair`."), arguments)
     except OSError as error:
-        if not disk_is_full(error):
+        if disk_is_full(error):
+            return _fail(OutputError("The disk is full.", remedy="Free some space, or choose a folder on another disk."), arguments)
+        if error.errno not in _UNUSABLE or error.filename is None:
             raise
-        return _fail(OutputError("The disk is full.", remedy="Free some space, or choose a folder on another disk."), arguments)
+        place = printable(os.fsdecode(error.filename))
+        remedy = "Choose another name, or change the permissions of its folders."
+        return _fail(UsageError(f"{place} cannot be used: {error.strerror}.", remedy=remedy), arguments)
+
+
+def _prepare_streams() -> None:
+    """What is said to nobody, or in letters that an encoding lacks, must not end a command."""
+    for name in ("stdout", "stderr"):
+        if getattr(sys, name) is None:  # it was closed from the start
+            setattr(sys, name, open(os.devnull, "w", encoding="utf-8"))  # noqa: SIM115 - the process's own from now on
+    if isinstance(sys.stdout, io.TextIOWrapper) and sys.stdout.errors == "strict":
+        sys.stdout.reconfigure(errors="backslashreplace")  # as standard error has it
 
 
 def _dispatch(arguments: list[str], inside: bool) -> int:
@@ -220,9 +240,13 @@ def _explain_unknown(name: str, rest: list[str]) -> int:
 def _fail(error: CoGradError, arguments: Sequence[str]) -> int:
     if "--json" in arguments:
         fields = {"code": error.code, "message": error.message, "remedy": error.remedy, "exit_code": error.exit_code}
-        print(json.dumps({"type": "error"} | fields), flush=True)
+        try:
+            print(json.dumps({"type": "error"} | fields), flush=True)
+        except OSError:  # nobody reads it: the exit code still says what it was
+            give_up(sys.stdout)
     else:
-        print(f"error: {error.message}" + (f"\n  {in_options(error.remedy)}" if error.remedy else ""), file=sys.stderr)
+        with contextlib.suppress(OSError):
+            print(f"error: {error.message}" + (f"\n  {in_options(error.remedy)}" if error.remedy else ""), file=sys.stderr)
     if os.environ.get("COGRAD3D_DEBUG"):
         traceback.print_exception(error)
     return error.exit_code

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import sys
 import time
@@ -15,6 +16,13 @@ def printable(text: str, limit: int = 200) -> str:
     """`text` with control characters shown as escapes, cut at `limit`: what a user typed is safe to print back."""
     shown = "".join(f"\\x{ord(c):02x}" if unicodedata.category(c) in ("Cc", "Cs", "Cf") else c for c in text[:limit])
     return shown + ("..." if len(text) > limit else "")
+
+
+def give_up(stream: TextIO) -> None:
+    """For output that nobody reads any more: what is still written to it goes nowhere, and the interpreter does not try again at exit."""
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nowhere, stream.fileno())
+    os.close(nowhere)
 
 
 class Console:

@@ -10,6 +10,7 @@ import contextlib
 import errno
 import json
 import os
+import re
 import secrets
 import shutil
 import time
@@ -20,6 +21,7 @@ from typing import Any
 from .errors import OutputError
 
 __all__ = [
+    "LEFT_BESIDE_SECONDS",
     "atomic_path",
     "atomic_write_bytes",
     "atomic_write_json",
@@ -32,9 +34,13 @@ __all__ = [
 ]
 
 _TEMPORARY_PREFIX = ".writing-"
+_TEMPORARY_NAME = re.compile(re.escape(_TEMPORARY_PREFIX) + r"[0-9a-f]+(\.[^.]+)?")  # what a user calls .writing-drafts is none
 
 _LEFT_SECONDS = 10.0
 """How long a temporary file has not been written to before it is taken for left: several processes may write to one folder."""
+
+LEFT_BESIDE_SECONDS = 60.0
+"""The same where no lock says that nobody else is at work: a slow disk may take its time to flush what another process has written."""
 
 _READERS_LOCK = os.name == "nt"
 """Whether a file cannot be replaced while somebody reads it: Blender a preview, a scanner whatever is new."""
@@ -76,7 +82,7 @@ def output_error(error: OSError, path: Path) -> OutputError:
 
 def is_temporary(path: Path) -> bool:
     """Whether `path` is something `atomic_path` was still writing (left behind by a killed process)."""
-    return path.name.startswith(_TEMPORARY_PREFIX)
+    return _TEMPORARY_NAME.fullmatch(path.name) is not None
 
 
 def remove_quietly(path: Path) -> None:
@@ -88,11 +94,11 @@ def remove_quietly(path: Path) -> None:
             path.unlink()
 
 
-def remove_leftovers(folder: Path) -> None:
-    """Remove what killed processes were writing directly inside a folder; what cannot be removed stays."""
+def remove_leftovers(folder: Path, left_seconds: float = _LEFT_SECONDS) -> None:
+    """Remove what killed processes were writing directly inside a folder and left so long ago; what cannot be removed stays."""
     with contextlib.suppress(OSError):
         for entry in list(folder.iterdir()):
-            if is_temporary(entry) and time.time() - entry.lstat().st_mtime > _LEFT_SECONDS:
+            if is_temporary(entry) and time.time() - entry.lstat().st_mtime > left_seconds:
                 remove_quietly(entry)
 
 

@@ -83,7 +83,7 @@ class CheckpointStore:
     def entries(self) -> list[tuple[int, Path]]:
         """(iteration, folder) of every checkpoint, the latest first; nothing is said about what is in them."""
         found = []
-        with contextlib.suppress(FileNotFoundError):
+        with contextlib.suppress(FileNotFoundError, NotADirectoryError):  # to write one says what is wrong
             found = [(int(entry.name), entry) for entry in self.path.iterdir() if entry.name.isascii() and entry.name.isdigit()]
         return sorted(found, reverse=True)
 

@@ -117,7 +117,7 @@ def _keep(chosen: Iterable[Path], environ: Mapping[str, str]) -> None:
 
 
 def _absolute(folder: Path | str) -> Path:
-    return Path(os.path.abspath(Path(folder).expanduser()))
+    return Path(os.path.abspath(os.path.expanduser(folder)))
 
 
 def hub_cache(environ: Mapping[str, str] = os.environ) -> Path:

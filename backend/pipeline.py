@@ -7,6 +7,7 @@ through a `Control` is honoured between two steps.
 from __future__ import annotations
 
 import copy
+import os
 import shutil
 import statistics
 import time
@@ -24,7 +25,7 @@ from .checkpoint import flatten, unflatten
 from .config import GenerationConfig, GuidanceConfig
 from .control import Control
 from .errors import ResourceError
-from .files import atomic_path, atomic_write_json
+from .files import LEFT_BESIDE_SECONDS, atomic_path, atomic_write_json, remove_leftovers
 from .gaussians import rasterize
 from .gaussians.initialize import initialize
 from .gaussians.model import GaussianModel
@@ -246,6 +247,7 @@ class _Run:
                     shutil.copyfile(self.folder.asset_path, path)
             else:
                 write_asset(self._mesh, output)
+            remove_leftovers(Path(os.path.realpath(output)).parent, LEFT_BESIDE_SECONDS)  # of this run, killed here before, or of others
         return tuple(self.spec.outputs)
 
     def seen_gaussians(self) -> GaussianModel:

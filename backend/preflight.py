@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import tempfile
 import unicodedata
@@ -60,13 +61,22 @@ def check_output(path: Path, *, overwrite: bool, formats: tuple[str, ...] = ASSE
         )
     if path.is_dir():
         raise OutputError(f"{path} is a folder.", remedy="Name a file in it.")
-    for file in (path, *companions(path)):
+    files = (path, *companions(path))
+    for file in files:
         if file.exists() and not overwrite:
             raise OutputError(f"{file} exists already.", remedy="Choose another name, or allow it to be replaced.")
-    if not path.parent.is_dir():
-        raise OutputError(f"There is no folder {path.parent}.", remedy="Create it, or choose another one.")
-    check_writable(path.parent)
-    check_disk(path.parent, 50e6)
+        if file.is_dir():
+            raise OutputError(f"{file}, which comes with {path.name}, is a folder.", remedy="Choose another name, or move it away.")
+    for folder in dict.fromkeys(map(_written_to, files)):
+        if not folder.is_dir():
+            raise OutputError(f"There is no folder {folder}.", remedy="Create it, or choose another one.")
+        check_writable(folder)
+        check_disk(folder, 50e6)
+
+
+def _written_to(file: Path) -> Path:
+    """The folder that a file is written to: where a symbolic link leads, for that is followed."""
+    return Path(os.path.realpath(file)).parent if file.is_symlink() else file.parent
 
 
 def companions(path: Path) -> tuple[Path, ...]:

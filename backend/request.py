@@ -147,7 +147,7 @@ def check_outputs(outputs: Sequence[Path | str], *, overwrite: bool) -> None:
 
 
 def _absolute(path: Path | str) -> Path:
-    return Path(os.path.abspath(Path(path).expanduser()))
+    return Path(os.path.abspath(os.path.expanduser(path)))
 
 
 def _absolute_if_file(name: str, value: Any) -> Any:
@@ -165,7 +165,7 @@ def _check_words(spec: JobSpec) -> None:
 
 
 def _check_prior(name: str) -> None:
-    path = Path(name).expanduser()
+    path = Path(os.path.expanduser(name))
     if not path.exists() and not HUB_ID.fullmatch(name):
         raise PriorError(
             f"There is no image model {name}.",
@@ -179,7 +179,7 @@ def _check_prior(name: str) -> None:
 
 
 def _check_small_vae(name: str) -> None:
-    if name != NO_SMALL_VAE and not Path(name).expanduser().is_dir() and not HUB_ID.fullmatch(name):
+    if name != NO_SMALL_VAE and not Path(os.path.expanduser(name)).is_dir() and not HUB_ID.fullmatch(name):
         raise PriorError(
             f"There is no small image encoder {name}.",
             remedy="Name the folder of a diffusers AutoencoderTiny in prior.small_vae, or none.",
@@ -189,7 +189,7 @@ def _check_small_vae(name: str) -> None:
 def _check_shape(name: str) -> None:
     if name in BUILTIN_SHAPES:
         return
-    path = Path(name).expanduser()
+    path = Path(os.path.expanduser(name))
     if path.suffix.lower() not in SHAPE_FILES:
         raise InputError(
             f"{name} is no shape to start from.",

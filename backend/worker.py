@@ -288,7 +288,7 @@ def _print_to(folder: JobFolder) -> None:
         _point_at(descriptor, folder.log_path)
         if stream is not None:
             stream.reconfigure(line_buffering=True, errors="backslashreplace")  # type: ignore[union-attr]
-    faulthandler.enable()
+    faulthandler.enable(2)  # by its number: where it was closed at the start, Python knows no stream of it
 
 
 # --- the process

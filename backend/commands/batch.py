@@ -10,6 +10,7 @@ import argparse
 import dataclasses
 import json
 import os
+import sys
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -18,7 +19,7 @@ from typing import Any
 
 from .. import machine, preflight, request, settings
 from ..config import GenerationConfig
-from ..console import Console, printable
+from ..console import Console, give_up, printable
 from ..errors import EXIT_INTERRUPTED, ConfigError, InputError, OutputError, PromptError, ResourceError, UsageError
 from ..execution.executor import GRACE_SECONDS, make_executor
 from ..execution.gpus import usable_gpus
@@ -190,7 +191,7 @@ def _plan(args: argparse.Namespace) -> _Plan:
 
 
 def _root(args: argparse.Namespace) -> Path:
-    return Path(os.path.abspath(args.output.expanduser()))
+    return Path(os.path.abspath(os.path.expanduser(args.output)))
 
 
 def _read_prompts(path: Path) -> list[tuple[int, str]]:
@@ -359,10 +360,22 @@ class _Report:
         self._seconds: list[float] = []  # of the jobs that this run finished
         self._titles: dict[str, str] = {}
 
+    def _say(self, text: str) -> None:
+        try:
+            self.console.say(text)
+        except OSError:  # nobody looks any more (a closed pipe or terminal): the batch goes on, as a run does
+            give_up(self.console.stream)
+
+    def _print(self, text: str) -> None:
+        try:
+            print(text, flush=True)
+        except OSError:
+            give_up(sys.stdout)
+
     def note(self, sentence: str) -> None:
         """Something besides the outcomes; a task's number becomes its prompt."""
         key, colon, rest = sentence.partition(": ")
-        self.console.say(f"{self._titles[key]}: {rest}" if colon and key in self._titles else sentence)
+        self._say(f"{self._titles[key]}: {rest}" if colon and key in self._titles else sentence)
 
     def begin(self, jobs: Sequence[BatchJob], processes: int) -> None:
         """These are going to be run."""
@@ -370,9 +383,9 @@ class _Report:
         self._titles = {str(job.number): printable(job.prompt) for job in jobs}
         finished = len(self.plan.jobs) - len(jobs)
         for line, first in self.plan.repeated:
-            self.console.say(f"Line {line} is line {first} again and is made once.")
+            self._say(f"Line {line} is line {first} again and is made once.")
         already = f", {finished} are finished already" if finished else ""
-        self.console.say(f"{len(jobs)} of {len(self.plan.jobs)} jobs to do{already}; {self.processes} at once.")
+        self._say(f"{len(jobs)} of {len(self.plan.jobs)} jobs to do{already}; {self.processes} at once.")
 
     def ended(self, job: BatchJob, outcome: Outcome) -> None:
         """One has ended."""
@@ -384,12 +397,12 @@ class _Report:
         row, left = self.plan.row(job), self._seconds_left()
         if self.as_json:
             fields = {"type": "job", "done": self.done, "total": self.total, "seconds_left": left, "number": job.number}
-            print(json.dumps(fields | dataclasses.asdict(row)), flush=True)
+            self._print(json.dumps(fields | dataclasses.asdict(row)))
             return
         error = f": {printable(row.error)}" if row.error else ""
         rest = "" if left is None or self.done == self.total else f"; about {max(1, round(left / 60))} min left"
         what = f"{row.status} after {clock(outcome.seconds)}: {printable(job.prompt)}{error}"
-        self.console.say(f"{self.done} of {self.total}  {what}{rest}")
+        self._say(f"{self.done} of {self.total}  {what}{rest}")
 
     def _seconds_left(self) -> float | None:
         """By the mean of what was finished; None before anything was."""
@@ -405,12 +418,12 @@ class _Report:
         counts = {status: sum(row.status == status for row in rows) for status in dict.fromkeys(row.status for row in rows)}
         path = self.plan.manifest.root / SUMMARY_FILE
         if self.as_json:
-            print(json.dumps({"type": "summary", "interrupted": interrupted, "counts": counts, "file": str(path)}), flush=True)
+            self._print(json.dumps({"type": "summary", "interrupted": interrupted, "counts": counts, "file": str(path)}))
             return
         for row, job in zip(rows, self.plan.jobs):
             what = row.asset or printable(f"{row.prompt}{': ' if row.error else ''}{row.error}")
             size = f"{row.faces:,} faces" if row.faces else ""
-            print(f"{job.number:>4}  {row.status:<11}  {clock(row.seconds):>8}  {size:>14}  {what}")
-        print(f"{', '.join(f'{count} {status}' for status, count in counts.items())}; {path}")
+            self._print(f"{job.number:>4}  {row.status:<11}  {clock(row.seconds):>8}  {size:>14}  {what}")
+        self._print(f"{', '.join(f'{count} {status}' for status, count in counts.items())}; {path}")
         if counts.get("finished", 0) < len(rows):
-            print("The same command again does what is missing.")
+            self._print("The same command again does what is missing.")

@@ -121,6 +121,8 @@ def check(args: argparse.Namespace) -> None:
         return
     if args.refine is not None:
         _check_fixed(args, _FIXED_ON_REFINE, "A refinement takes its settings from the run that it refines", "--refine")
+        if args.factor is not None and not args.regions:
+            raise UsageError("--factor goes with --regions.", remedy="Name the view regions that are to be worked on more often.")
     elif args.regions is not None or args.factor is not None:
         raise UsageError("--regions and --factor go with --refine.", remedy="Name the folder of a finished run with --refine.")
     elif args.prompt is None:
@@ -129,7 +131,11 @@ def check(args: argparse.Namespace) -> None:
     folder = _job_path(args)
     if folder is not None and folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise OutputError(f"{folder} exists already.", remedy="Name a new folder, or go on with the run in it with --resume.")
-    request.check_request(spec, config, folder.parent if folder is not None else request.jobs_folder())
+    if folder is None:
+        place = request.jobs_folder()
+    else:
+        place = folder if folder.is_dir() else folder.parent
+    request.check_request(spec, config, place)
 
 
 def run(args: argparse.Namespace) -> int:
@@ -185,7 +191,7 @@ def _regions(text: str) -> tuple[int, ...]:
 
 
 def _outputs(args: argparse.Namespace) -> tuple[str, ...]:
-    return tuple(str(Path(os.path.abspath(path.expanduser()))) for path in args.output or ())
+    return tuple(os.path.abspath(os.path.expanduser(path)) for path in args.output or ())
 
 
 def _assignments(args: argparse.Namespace) -> Iterator[tuple[str, Any, str]]:
@@ -200,7 +206,7 @@ def _assignments(args: argparse.Namespace) -> Iterator[tuple[str, Any, str]]:
 
 
 def _job_path(args: argparse.Namespace) -> Path | None:
-    return None if args.job is None else Path(os.path.abspath(args.job.expanduser()))
+    return None if args.job is None else Path(os.path.abspath(os.path.expanduser(args.job)))
 
 
 def _check_resume(args: argparse.Namespace) -> None:
@@ -221,11 +227,15 @@ def _created(args: argparse.Namespace) -> JobFolder:
     path = _job_path(args)
     if path is None:
         return JobFolder.create(request.jobs_folder(), spec, config)
-    made = JobFolder.create(path.parent, spec, config)
+    is_there = path.is_dir()  # empty, or `check` would have refused it; a link, a disk's root or this process's own folder are to stay
+    made = JobFolder.create(path if is_there else path.parent, spec, config)
     try:
-        if path.exists():
-            path.rmdir()  # empty, or `check` would have refused it
-        made.path.rename(path)
+        if is_there:
+            for file in sorted(made.path.iterdir(), key=lambda file: file == made.spec_path):  # which makes a job of it, last
+                file.rename(path / file.name)
+            made.path.rmdir()
+        else:
+            made.path.rename(path)
     except OSError as error:
         raise OutputError(
             f"{path} cannot be made: {error.strerror or error}.", remedy=f"The job is in {made.path}; --resume goes on with it."

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 from pathlib import Path
 
 from .. import packaging
@@ -18,6 +19,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    made = packaging.build(args.output.expanduser().absolute(), packaging.find_tool(args.blender))
+    made = packaging.build(Path(os.path.abspath(os.path.expanduser(args.output))), packaging.find_tool(args.blender))
     print(f"{made.path}: {made.size / 1000:,.0f} kB, {len(made.files)} files")
     return 0

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from pathlib import Path
 
@@ -27,6 +28,9 @@ FRAMES = 36
 FRAME_SECONDS = 0.1
 COLUMNS = 4
 
+_COMPRESSED = ("KHR_draco_mesh_compression", "EXT_meshopt_compression", "KHR_meshopt_compression", "KHR_texture_basisu")
+"""glTF extensions that trimesh does not decode: it reads zeros, noise or no texture in their place."""
+
 Draw = Callable[[Camera], np.ndarray]
 """[H, W, 3] float32 in 0..1: the subject on white."""
 
@@ -49,7 +53,7 @@ def turntable(path: str | Path, output: str | Path, *, views: int = 8, size: int
     """
     path, output = Path(path), Path(output)
     suffix = output.suffix.lower()
-    if suffix in (".png", ".gif", ".webp"):
+    if suffix in (".png", ".gif", ".webp") and not output.is_dir():
         outputs = [output]
     elif suffix == "" or output.is_dir():
         outputs = [output / f"{path.stem}-views.png", output / f"{path.stem}-turntable.webp"]
@@ -114,9 +118,12 @@ def read_asset(path: str | Path) -> TexturedMesh:
     if not path.is_file():
         raise InputError(f"There is no file {path}.", remedy="Check the path.")
     try:
-        loaded = trimesh.load(path, force="mesh", process=False)
+        compressed = _compression(path)
+        loaded = None if compressed else trimesh.load(path, force="mesh", process=False)
     except Exception as error:  # whatever a parser meets in a damaged file
         raise _unreadable(path, str(error)) from error
+    if compressed:
+        raise InputError(f"{path.name} is compressed by {compressed}, which is not read.", remedy="Export it again without compression.")
     if not isinstance(loaded, trimesh.Trimesh) or len(loaded.faces) == 0:
         raise _unreadable(path, "it holds no triangles")
     uv, texture = _surface_color(loaded)
@@ -128,6 +135,16 @@ def read_asset(path: str | Path) -> TexturedMesh:
     index = index.reshape(-1)
     normals = vertex_normals(points, index[faces])[index]
     return TexturedMesh(vertices.astype(np.float32), normals, faces.astype(np.int32), uv, texture)
+
+
+def _compression(path: Path) -> str:
+    """The first of `_COMPRESSED` without which a .glb says that it cannot be read; empty if there is none."""
+    if path.suffix.lower() != ".glb":
+        return ""
+    with open(path, "rb") as file:
+        length = int.from_bytes(file.read(20)[12:16], "little")  # of the JSON, which comes first
+        required = json.loads(file.read(length)).get("extensionsRequired", ())
+    return next((name for name in _COMPRESSED if name in required), "")
 
 
 def _surface_color(loaded) -> tuple[np.ndarray, np.ndarray]:

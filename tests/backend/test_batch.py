@@ -322,6 +322,18 @@ class TestRuns:
         assert second | {"status": "failed", "error": "No surface.", "asset": ""} == second
         assert last | {"type": "summary", "interrupted": False, "counts": {"finished": 1, "failed": 1}} == last
 
+    @pytest.mark.parametrize(("closed", "options"), [("stdout", ("--json",)), ("stdout", ()), ("stderr", ())])
+    def test_goes_on_where_nobody_reads_what_it_says(self, prompts, executor, tmp_path, monkeypatch, closed, options):
+        """As `batch ... | head` ends: the pipe is closed after some lines."""
+        read, write = os.pipe()
+        os.close(read)
+        with os.fdopen(write, "w") as pipe:
+            monkeypatch.setattr(sys, closed, pipe)
+            path = prompts("a red cat", "a blue dog")
+            assert cli.main(["batch", str(path), "--output", str(tmp_path / "toys"), *DRAFT, *options], inside=True) == 0
+        assert executor.ran == ["a red cat", "a blue dog"]
+        assert [row["status"] for row in summary(tmp_path / "toys")] == ["finished", "finished"]
+
     def test_quiet(self, prompts, run, executor):
         _, out, error = run(prompts("a red cat"), *DRAFT, "--quiet")
         assert error == ""

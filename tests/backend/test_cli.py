@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -206,6 +208,122 @@ BAD = [
 ]
 
 
+@pytest.mark.skipif(sys.platform == "win32", reason="other limits, other homes")
+class TestStrangePaths:
+    """What the system does not even look at, or what only begins like a home, is told as everything else is."""
+
+    LONG = "a" * 300
+
+    @pytest.mark.parametrize(
+        "arguments",
+        [
+            ("generate", "a red cat", "--output", f"{LONG}.glb"),
+            ("generate", "a red cat", "--job", LONG),
+            ("generate", "a red cat", "--initial", f"{LONG}.obj"),
+            ("generate", "--resume", LONG),
+            ("turntable", f"{LONG}.glb"),
+            ("turntable", "asset.glb", "--output", LONG),
+            ("batch", "prompts.txt", "--output", LONG),
+        ],
+    )
+    def test_a_name_that_is_too_long(self, arguments, tmp_path, capsys):
+        (tmp_path / "asset.glb").touch()
+        (tmp_path / "prompts.txt").write_text("a red cat")
+        assert cli.main(arguments) == 2
+        assert "cannot be used: File name too long." in capsys.readouterr().err
+
+    def test_a_folder_that_may_not_be_looked_into(self, monkeypatch, capsys):
+        def refuse(path, **options):  # as the system does, unless root asks
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(path))
+
+        monkeypatch.setattr(preflight, "check_output", refuse)
+        assert cli.main(["generate", "a red cat", "--output", "secret/cat.glb"]) == 2
+        assert "cannot be used: Permission denied." in capsys.readouterr().err
+
+    @pytest.mark.parametrize(
+        ("arguments", "code", "words"),
+        [
+            (("generate", "a red cat", "--output", "~nobody-here/cat.glb"), 8, "There is no folder"),
+            (("generate", "a red cat", "--initial", "~cube.obj"), 10, "There is no file ~cube.obj"),
+            (("generate", "a red cat", "--prior", "~model"), 5, "There is no image model ~model"),
+            (("models", "--add-folder", "~nobody-here"), 10, "is no folder"),
+        ],
+    )
+    def test_the_home_of_nobody(self, arguments, code, words, capsys):
+        assert cli.main(arguments) == code
+        assert words in capsys.readouterr().err
+
+    @pytest.mark.parametrize("link", [False, True])
+    def test_an_empty_folder_becomes_the_job_and_stays_what_it_was(self, tmp_path, link):
+        """It may be a disk's root, a link, or the folder that this process is in."""
+        from backend.commands import generate
+
+        place = tmp_path / "place"
+        place.mkdir()
+        if link:
+            (tmp_path / "link").symlink_to(place)
+        before = place.stat().st_ino
+        args = TestGenerate.parse("a red cat", "--job", "link" if link else "place")
+        generate.check(args)
+        job = generate._created(args)
+        assert (place.stat().st_ino, job.spec.prompt) == (before, "a red cat")
+        assert sorted(path.name for path in place.iterdir()) == ["config.json", "spec.json", "state.json"]
+        assert {path.name for path in tmp_path.iterdir()} <= {"place", "link"}
+
+    def test_a_name_that_begins_with_a_tilde(self):
+        arguments = ["generate", "a red cat", "--quality", "draft", "--output", "~cat.glb", "--job", "~job"]
+        assert cli.main(arguments) == WENT_ON
+
+
+@pytest.mark.parametrize("encoding", ["ascii", "utf-8"])
+def test_what_an_encoding_lacks_is_escaped(tmp_path, encoding):
+    """A name in another script, and one that is no text at all."""
+    path = tmp_path / ("кот" if encoding == "ascii" else "\udcff")
+    code = "import sys; from backend import cli, environment; environment.is_inside = lambda: True; "
+    code += "from backend.commands import words; words.run = lambda args: print(sys.argv[1]) or 0; sys.exit(cli.main(['words']))"
+    answer = subprocess.run(
+        [sys.executable, "-c", code, str(path)],
+        cwd=environment.PACKAGE_ROOT,
+        env=os.environ | {"PYTHONIOENCODING": f"{encoding}:strict"},
+        capture_output=True,
+        timeout=60,
+    )
+    assert answer.returncode == 0, answer.stderr
+    assert path.name.encode("ascii", "backslashreplace") in answer.stdout
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="no /dev/full")
+class TestNobodyReads:
+    """The exit code says what went wrong even where the sentence reaches nobody."""
+
+    def test_a_closed_pipe(self):
+        read, write = os.pipe()
+        os.close(read)
+        with os.fdopen(write, "w") as pipe:
+            answer = self.refused("--json", stdout=pipe, stderr=subprocess.PIPE)
+        assert (answer.returncode, answer.stderr) == (3, b"")
+
+    def test_standard_error_that_was_closed_from_the_start(self, monkeypatch, capsys):
+        """As `2>&-` leaves it, and a program without a console: notes go nowhere."""
+        from backend.commands import words
+        from backend.console import Console
+
+        monkeypatch.setattr(sys, "stderr", None)
+        monkeypatch.setattr(words, "run", lambda args: Console().say("a note") or 0)
+        assert cli.main(["words"]) == 0
+        assert capsys.readouterr().out == ""
+
+    @pytest.mark.skipif(not os.path.exists("/dev/full"), reason="no /dev/full")
+    def test_a_full_disk(self):
+        with open("/dev/full", "w") as full:
+            assert self.refused(stdout=subprocess.PIPE, stderr=full).returncode == 3
+
+    @staticmethod
+    def refused(*options: str, **streams: object) -> subprocess.CompletedProcess:
+        command = [sys.executable, "-m", "backend", "generate", "a\x07 cat", *options]
+        return subprocess.run(command, cwd=environment.PACKAGE_ROOT, timeout=60, **streams)
+
+
 class TestGenerate:
     @pytest.fixture(autouse=True)
     def files(self, tmp_path):
@@ -366,6 +484,10 @@ class TestRefine:
     def test_what_makes_no_sense_is_refused(self, job, arguments, words, capsys):
         assert cli.main(["generate", "--refine", str(job.path), *arguments]) == 4
         assert words in capsys.readouterr().err
+
+    def test_a_factor_of_no_regions(self, job, capsys):
+        assert cli.main(["generate", "--refine", str(job.path), "--factor", "3"]) == 2
+        assert "--factor goes with --regions" in capsys.readouterr().err
 
     def test_no_list_of_regions(self, job, capsys):
         assert cli.main(["generate", "--refine", str(job.path), "--regions", "3;4"]) == 2
@@ -530,3 +652,19 @@ def test_the_files_beside_an_obj_are_not_replaced_unasked(tmp_path, companion):
         preflight.check_output(tmp_path / "cat.obj", overwrite=False)
     preflight.check_output(tmp_path / "cat.obj", overwrite=True)
     preflight.check_output(tmp_path / "cat.glb", overwrite=False)
+
+
+def test_a_folder_in_the_place_of_a_file_beside_an_obj_is_not_found_at_the_end_of_the_run(tmp_path):
+    (tmp_path / "cat.png").mkdir()
+    with pytest.raises(OutputError, match=r"cat\.png, which comes with cat\.obj, is a folder"):
+        preflight.check_output(tmp_path / "cat.obj", overwrite=True)
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="links need a privilege there")
+def test_an_output_that_is_a_link_is_checked_where_it_leads(tmp_path):
+    (tmp_path / "elsewhere").mkdir()
+    (tmp_path / "cat.glb").symlink_to(tmp_path / "elsewhere" / "real.glb")
+    preflight.check_output(tmp_path / "cat.glb", overwrite=False)
+    (tmp_path / "elsewhere").rmdir()
+    with pytest.raises(OutputError, match=r"There is no folder .*elsewhere"):
+        preflight.check_output(tmp_path / "cat.glb", overwrite=True)

@@ -3,6 +3,7 @@
 import errno
 import os
 import stat
+import time
 
 import pytest
 
@@ -189,3 +190,13 @@ class TestAReaderOnWindows:
         with pytest.raises(OutputError, match="permission denied"):
             atomic_write_text(tmp_path / "a", "new")
         assert len(attempts) == 1
+
+
+def test_what_a_user_named_alike_is_no_leftover(tmp_path):
+    long_ago = time.time() - 3600
+    mine = [tmp_path / name for name in (".writing-drafts", ".writing-2026-notes.txt", ".writing-")]
+    for path in (*mine, tmp_path / ".writing-0123456789ab.glb"):
+        path.touch()
+        os.utime(path, (long_ago, long_ago))
+    files.remove_leftovers(tmp_path)
+    assert names(tmp_path) == sorted(path.name for path in mine)

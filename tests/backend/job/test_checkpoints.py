@@ -116,6 +116,13 @@ def test_what_a_killed_process_left_goes_with_the_next_checkpoint(folder):
     assert sorted(entry.name for entry in folder.checkpoints_path.iterdir()) == ["000100", "000200"]
 
 
+def test_a_file_in_the_place_of_the_checkpoints_is_told_of_when_one_is_written(folder):
+    folder.checkpoints_path.touch()
+    assert folder.checkpoints() == [] and folder.latest_checkpoint() is None
+    with pytest.raises(OutputError, match="something else already has that name"):
+        folder.write_checkpoint(1, arrays(1), {})
+
+
 def test_a_full_disk_keeps_the_earlier_checkpoint(folder, monkeypatch):
     folder.write_checkpoint(100, arrays(1), {})
 

@@ -168,6 +168,28 @@ def test_turntable_to_one_file(asset, name, tmp_path):
         assert image.width == (64 if name == "a.png" else 16)
 
 
+def test_turntable_into_a_folder_that_is_called_like_a_picture(asset, tmp_path):
+    write_asset(asset, tmp_path / "cat.glb")
+    (tmp_path / "shots.png").mkdir()
+    outputs = turntable(tmp_path / "cat.glb", tmp_path / "shots.png", views=1, size=16)
+    assert outputs == [tmp_path / "shots.png" / "cat-views.png", tmp_path / "shots.png" / "cat-turntable.webp"]
+
+
+@pytest.mark.parametrize("extension", ["KHR_draco_mesh_compression", "EXT_meshopt_compression", "KHR_texture_basisu"])
+def test_a_compressed_glb_is_refused_rather_than_shown_empty(asset, extension, tmp_path):
+    write_asset(asset, tmp_path / "cat.glb")
+    data = (tmp_path / "cat.glb").read_bytes()
+    length = struct.unpack("<I", data[12:16])[0]
+    document = json.loads(data[20 : 20 + length]) | {"extensionsUsed": [extension], "extensionsRequired": [extension]}
+    text = json.dumps(document).encode()
+    text += b" " * (-len(text) % 4)
+    rest = data[20 + length :]
+    header = struct.pack("<4sIIII", b"glTF", 2, 20 + len(text) + len(rest), len(text), 0x4E4F534A)
+    (tmp_path / "cat.glb").write_bytes(header + text + rest)
+    with pytest.raises(InputError, match=f"cat.glb is compressed by {extension}"):
+        read_asset(tmp_path / "cat.glb")
+
+
 def test_turntable_refuses_other_outputs_and_inputs(asset, tmp_path):
     write_asset(asset, tmp_path / "cat.glb")
     with pytest.raises(OutputError):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import time
 from pathlib import Path
 
 import pytest
@@ -148,6 +150,21 @@ class TestOwnOutputs:
         request.check_resume(again)
         execute(again, settled)
         assert output.exists()
+
+    def test_what_a_killed_run_was_writing_there_goes(self, tmp_path: Path) -> None:
+        outputs = tmp_path / "outputs"
+        outputs.mkdir()
+        left, fresh = outputs / ".writing-0123456789ab.glb", outputs / ".writing-ba9876543210.glb"
+        left.touch()
+        os.utime(left, (time.time() - 300,) * 2)
+        settled = config("optimizer.iterations=5")
+
+        def begin_another(event: Event) -> None:
+            if isinstance(event, Phase) and event.name == "export":
+                fresh.touch()  # another run, which is at work
+
+        execute(make_job(tmp_path, settled, outputs=(str(outputs / "cat.glb"),)), settled, emit=begin_another)
+        assert {path.name for path in outputs.iterdir()} == {"cat.glb", fresh.name}
 
     def test_after_an_interruption_of_going_on_with_a_finished_run(self, tmp_path: Path) -> None:
         settled, output, control = config("optimizer.iterations=5"), tmp_path / "cat.glb", Control()

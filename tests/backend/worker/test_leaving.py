@@ -41,6 +41,17 @@ def test_an_end_in_the_middle_of_a_line(start):
     assert "line" in [event["code"] for event in client.events if event["type"] == "warning"]
 
 
+def test_a_closed_standard_error_from_the_start(folder):
+    """As programs without a console start others: Python has no such stream."""
+    process = subprocess.run(
+        ["sh", "-c", 'exec "$0" "$@" 2>&- </dev/null', sys.executable, str(FAKE), str(folder.path), "steps"],
+        stdout=subprocess.PIPE,
+        timeout=LIMIT,
+    )
+    assert process.returncode == 130
+    assert json.loads(process.stdout.splitlines()[-1])["reason"] == "interrupted"
+
+
 def test_a_closed_standard_input_from_the_start(folder):
     process = subprocess.run(
         ["sh", "-c", 'exec "$0" "$@" <&-', sys.executable, str(FAKE), str(folder.path), "steps"], capture_output=True, timeout=LIMIT
