@@ -4,7 +4,8 @@ The expected depth of Gaussians is blurred: at silhouettes it mixes near and far
 behind the visible surface, and thin translucent parts have it in their middle. Their silhouettes are sharp and right
 by comparison. So the outline is taken from the silhouettes (visual hull, Laurentini 1994) and depth decides only what
 silhouettes cannot show (truncated signed distances, Curless and Levoy 1996), after its penetration has been measured
-against the hull. What neither says anything about counts as solid, so the result is always closed.
+against the hull. Where it carves the outline away it is the depth of a fog, and less of it is believed. What neither says
+anything about counts as solid, so the result is always closed.
 """
 
 from __future__ import annotations
@@ -28,12 +29,15 @@ SOLID_ALPHA = 0.5
 LOWEST_DEPTH_ELEVATION = -35.0
 """Degrees. From further below only silhouettes count: the unsupervised underside may be open, and depth would hollow the asset out."""
 
-PENETRATED = 0.1
-"""Share of the pixels whose depth lies nearest to the hull's, and shows how far light enters: where the hull is the surface."""
+PENETRATED, PENETRATED_FOG = 0.1, 0.25
+"""Share of the pixels whose depth lies nearest to the hull's: what it is at most there is how far light enters. In a fog that differs."""
+
+LOST = 0.01
+"""Share of the silhouettes that depth may carve away before it is the depth of a fog."""
 
 THICKENING, WALL = 1.0, 2.5
-"""Samples by which depth is doubted where what is solid is nowhere deeper than a wall: one as thin as the noise of depth, seen from both
-sides, would else be perforated. Outlines keep their place, since the hull bounds them, and so does the surface of what is thicker."""
+"""Samples by which depth is doubted where what is solid is nowhere deeper than a wall (in a fog: everywhere): one as thin as the noise of
+depth, seen from both sides, would else be perforated. Outlines keep their place, since the hull bounds them."""
 
 THIN, SPECK = 2.0, 8
 """Samples: a part is thin where no ball of this radius fits into it; smaller pieces than this many say nothing."""
@@ -94,14 +98,22 @@ def extract_surface(
 
     elevation = np.degrees(np.arcsin(np.clip(-viewmats[:, 2, 2], -1.0, 1.0)))  # the viewing direction is the matrix's third row
     trusted = elevation >= LOWEST_DEPTH_ELEVATION
-    depth = correct_penetration(depth, silhouettes, mesh_field(hull, grid), viewmats, Ks)
-    confidence, cosine = depth_confidence(depth, alpha, silhouettes, Ks)
-    confidence[~trusted] = 0.0
-    distance = fuse_depth(grid, hull, depth, confidence, cosine, viewmats, Ks)
+    gap = penetration_depths(depth, silhouettes, mesh_field(hull, grid), viewmats, Ks)
+
+    def carved(share: float, thicken: Callable[[np.ndarray, np.ndarray, float], np.ndarray]) -> np.ndarray:
+        """The field with depth brought forward by what this share of its pixels shows at most."""
+        surface_depth = depth - np.float32(max(0.0, float(np.quantile(gap, share))) if gap.size else 0.0)
+        confidence, cosine = depth_confidence(surface_depth, alpha, silhouettes, Ks)
+        confidence[~trusted] = 0.0
+        distance = fuse_depth(grid, hull, surface_depth, confidence, cosine, viewmats, Ks)
+        return restore_thin_parts(thicken(hull, ndimage.gaussian_filter(distance, 1.0), grid.spacing), hull)
+
+    field = carved(PENETRATED, thicken_walls)
+    if lost_outline(mesh_field(field, grid) if (field < 0).any() else None, silhouettes, viewmats, Ks) > LOST:
+        field = carved(PENETRATED_FOG, thicken)
     progress(0.9)
 
-    field = thicken_walls(hull, ndimage.gaussian_filter(distance, 1.0), grid.spacing)
-    surface = mesh_field(connect_pieces(restore_thin_parts(field, hull), grid), grid)
+    surface = mesh_field(connect_pieces(field, grid), grid)
     progress(1.0)
     return surface
 
@@ -184,23 +196,33 @@ def mesh_field(field: np.ndarray, grid: Grid) -> tuple[np.ndarray, np.ndarray]:
     return vertices.astype(np.float32), np.ascontiguousarray(faces, dtype=np.int32)
 
 
-def correct_penetration(
+def penetration_depths(
     depth: np.ndarray, silhouettes: np.ndarray, hull: tuple[np.ndarray, np.ndarray], viewmats: np.ndarray, Ks: np.ndarray
 ) -> np.ndarray:
-    """[C, H, W] float32: `depth`, brought forward by how far light seems to enter the Gaussians.
+    """[P] how far behind the hull depth lies, over all pixels well inside their silhouettes.
 
-    No visible surface lies in front of the hull, and on convex parts, seen by enough views, it lies on it; flat sides lie
-    behind it, since few views look along them. So where the least of (depth - hull's depth) end, over all pixels well inside
-    their silhouettes, is what translucency adds to depth.
+    No visible surface lies in front of the hull, and on convex parts, seen by enough views, it lies on it; flat sides lie behind it,
+    since few views look along them. So the least of these are what translucency adds to depth.
     """
     gaps = []
     for i in range(0, len(depth), 3):
         _, _, front = rasterize_mesh(*hull, viewmats[i], Ks[i], depth.shape[2], depth.shape[1])
         inside = np.isfinite(front) & (silhouettes[i] > 3.0)
         gaps.append((depth[i] - front)[inside])
-    gap = np.concatenate(gaps)
-    penetration = max(0.0, float(np.quantile(gap, PENETRATED))) if gap.size else 0.0
-    return (depth - penetration).astype(np.float32)
+    return np.concatenate(gaps)
+
+
+def lost_outline(surface: tuple[np.ndarray, np.ndarray] | None, silhouettes: np.ndarray, viewmats: np.ndarray, Ks: np.ndarray) -> float:
+    """Share of the silhouettes, but for their outermost pixel, that a surface (vertices, faces; None: nothing) leaves empty."""
+    if surface is None:
+        return 1.0
+    inside = lost = 0
+    for i in range(0, len(silhouettes), 3):
+        face_index, _, _ = rasterize_mesh(*surface, viewmats[i], Ks[i], silhouettes.shape[2], silhouettes.shape[1])
+        wanted = silhouettes[i] > 1.0
+        inside += int(wanted.sum())
+        lost += int((wanted & (face_index < 0)).sum())
+    return lost / max(inside, 1)
 
 
 def depth_confidence(depth: np.ndarray, alpha: np.ndarray, silhouettes: np.ndarray, Ks: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -241,16 +263,20 @@ def fuse_depth(
     return field
 
 
-def thicken_walls(hull: np.ndarray, distance: np.ndarray, spacing: float) -> np.ndarray:
-    """[X, Y, Z]: what is inside of both, signed and negative inside, where walls are thicker by twice THICKENING than their depth says.
+def thicken(hull: np.ndarray, distance: np.ndarray, spacing: float) -> np.ndarray:
+    """[X, Y, Z]: what is inside of both, signed and negative inside, everywhere thicker by THICKENING than depth says.
 
     Args:
         hull: [X, Y, Z] `carve_hull`.
         distance: [X, Y, Z] `fuse_depth`.
         spacing: between two samples.
     """
-    thick = np.maximum(hull, distance - THICKENING * spacing)
-    deep = ndimage.minimum_filter(thick, size=2 * math.ceil(WALL) + 1) < -WALL * spacing
+    return np.maximum(hull, distance - np.float32(THICKENING * spacing))
+
+
+def thicken_walls(hull: np.ndarray, distance: np.ndarray, spacing: float) -> np.ndarray:
+    """As `thicken`, but only where it is thin; the surface of what is thicker stays where depth puts it."""
+    deep = ndimage.minimum_filter(thicken(hull, distance, spacing), size=2 * math.ceil(WALL) + 1) < -WALL * spacing
     doubt = 1.0 - ndimage.gaussian_filter(deep.astype(np.float32), 1.0)  # gradually, or the surface would have a step
     return np.maximum(hull, distance - doubt * np.float32(THICKENING * spacing))
 

@@ -67,6 +67,13 @@ def test_flat_sides_lie_where_they_are_though_few_views_look_along_them(scene, s
     assert np.quantile(outside, 0.9) < 0.8 * sample
 
 
+@pytest.mark.parametrize(("name", "depth"), [("table", {"penetration": 0.1, "noise": 0.06}), ("ball", {"penetration": 0.15, "noise": 0.1})])
+def test_the_depth_of_a_fog_does_not_carve_the_outline_away(name, depth, scene_render, unseen_cameras):
+    render = scene_render(name, **depth)
+    vertices, faces = clean_mesh(*extract_surface(render, CONFIG), CONFIG)
+    assert iou(vertices, faces, render, unseen_cameras) > 0.95
+
+
 def test_depth_hollows_a_bowl_which_silhouettes_cannot(scene_render):
     vertices, faces = extract_surface(scene_render("bowl"), CONFIG)
     above = orbit_camera(0.0, 90.0, 3.3, 40.0, 65)
