@@ -100,13 +100,13 @@ def extract_surface(
     trusted = elevation >= LOWEST_DEPTH_ELEVATION
     gap = penetration_depths(depth, silhouettes, mesh_field(hull, grid), viewmats, Ks)
 
-    def carved(share: float, thicken: Callable[[np.ndarray, np.ndarray, float], np.ndarray]) -> np.ndarray:
-        """The field with depth brought forward by what this share of its pixels shows at most."""
+    def carved(share: float, doubted: Callable[[np.ndarray, np.ndarray, float], np.ndarray]) -> np.ndarray:
+        """[X, Y, Z] the field, with depth brought forward by what this share of its pixels shows at most, and then `doubted`."""
         surface_depth = depth - np.float32(max(0.0, float(np.quantile(gap, share))) if gap.size else 0.0)
         confidence, cosine = depth_confidence(surface_depth, alpha, silhouettes, Ks)
         confidence[~trusted] = 0.0
         distance = fuse_depth(grid, hull, surface_depth, confidence, cosine, viewmats, Ks)
-        return restore_thin_parts(thicken(hull, ndimage.gaussian_filter(distance, 1.0), grid.spacing), hull)
+        return restore_thin_parts(doubted(hull, ndimage.gaussian_filter(distance, 1.0), grid.spacing), hull)
 
     field = carved(PENETRATED, thicken_walls)
     if lost_outline(mesh_field(field, grid) if (field < 0).any() else None, silhouettes, viewmats, Ks) > LOST:
