@@ -16,7 +16,7 @@ def panel(addon_module):
 
 def test_facts_and_buttons(thing, panel):
     drawn: Drawn = draw(panel)
-    assert {"1", "draft", "0.1.0", thing["cograd3d"]["prior_fingerprint"]} <= set(drawn.texts)
+    assert {"1", "draft", thing["cograd3d"]["version"], thing["cograd3d"]["prior_fingerprint"]} <= set(drawn.texts)
     assert {"copy_object_settings", "reproduce_object", "show_views", "mark_asset"} <= set(drawn.operators)
     assert "import_onto" not in drawn.operators, "it shows the selected job already"
 
