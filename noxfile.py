@@ -6,7 +6,7 @@
 else is arranged here too. Where something cannot be had, its session is skipped and says why; with CI=true it fails.
 
 Workers run in an environment that CoGrad3D's own installer makes in .nox/environment, so that every run tests the installer too.
-Arguments after `--` go to pytest: `python3 -m nox -s tests -- tests/backend/test_cli.py`.
+Arguments after `--` go to pytest: `python3 -m nox -s tests -- tests/backend/cli`.
 """
 
 from __future__ import annotations

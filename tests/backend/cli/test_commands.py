@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import errno
 import json
-import os
 import subprocess
 import sys
 from pathlib import Path
@@ -13,25 +11,11 @@ import pytest
 
 from backend import __version__, cli, environment, machine, preflight
 from backend.config import GenerationConfig
-from backend.errors import EXIT_INTERRUPTED, OutputError, PriorError, PromptError, ResourceError, SetupError
+from backend.errors import EXIT_INTERRUPTED, OutputError, PriorError, PromptError, SetupError
 from backend.job import JobFolder
 from backend.protocol import JobSpec
 
-
-@pytest.fixture(autouse=True)
-def outside(monkeypatch, tmp_path):
-    """An empty home, no environment, and a process that would notice if it went on in one."""
-    for name in ("COGRAD3D_ENV", "COGRAD3D_PYTHON", "COGRAD3D_JOBS", "COGRAD3D_DEBUG"):
-        monkeypatch.delenv(name, raising=False)
-    monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path / "data"))
-    monkeypatch.setenv("LOCALAPPDATA", str(tmp_path / "data"))
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(environment, "is_inside", lambda: False)
-    monkeypatch.setattr(environment, "ready_python", lambda: Path("/the/environment/bin/python"))
-    monkeypatch.setattr(environment, "run_inside", lambda python, arguments: WENT_ON)
-
-
-WENT_ON = 99
+from .outside import WENT_ON, generate_arguments
 
 
 class TestGeneral:
@@ -208,122 +192,6 @@ BAD = [
 ]
 
 
-@pytest.mark.skipif(sys.platform == "win32", reason="other limits, other homes")
-class TestStrangePaths:
-    """What the system does not even look at, or what only begins like a home, is told as everything else is."""
-
-    LONG = "a" * 300
-
-    @pytest.mark.parametrize(
-        "arguments",
-        [
-            ("generate", "a red cat", "--output", f"{LONG}.glb"),
-            ("generate", "a red cat", "--job", LONG),
-            ("generate", "a red cat", "--initial", f"{LONG}.obj"),
-            ("generate", "--resume", LONG),
-            ("turntable", f"{LONG}.glb"),
-            ("turntable", "asset.glb", "--output", LONG),
-            ("batch", "prompts.txt", "--output", LONG),
-        ],
-    )
-    def test_a_name_that_is_too_long(self, arguments, tmp_path, capsys):
-        (tmp_path / "asset.glb").touch()
-        (tmp_path / "prompts.txt").write_text("a red cat")
-        assert cli.main(arguments) == 2
-        assert "cannot be used: File name too long." in capsys.readouterr().err
-
-    def test_a_folder_that_may_not_be_looked_into(self, monkeypatch, capsys):
-        def refuse(path, **options):  # as the system does, unless root asks
-            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(path))
-
-        monkeypatch.setattr(preflight, "check_output", refuse)
-        assert cli.main(["generate", "a red cat", "--output", "secret/cat.glb"]) == 2
-        assert "cannot be used: Permission denied." in capsys.readouterr().err
-
-    @pytest.mark.parametrize(
-        ("arguments", "code", "words"),
-        [
-            (("generate", "a red cat", "--output", "~nobody-here/cat.glb"), 8, "There is no folder"),
-            (("generate", "a red cat", "--initial", "~cube.obj"), 10, "There is no file ~cube.obj"),
-            (("generate", "a red cat", "--prior", "~model"), 5, "There is no image model ~model"),
-            (("models", "--add-folder", "~nobody-here"), 10, "is no folder"),
-        ],
-    )
-    def test_the_home_of_nobody(self, arguments, code, words, capsys):
-        assert cli.main(arguments) == code
-        assert words in capsys.readouterr().err
-
-    @pytest.mark.parametrize("link", [False, True])
-    def test_an_empty_folder_becomes_the_job_and_stays_what_it_was(self, tmp_path, link):
-        """It may be a disk's root, a link, or the folder that this process is in."""
-        from backend.commands import generate
-
-        place = tmp_path / "place"
-        place.mkdir()
-        if link:
-            (tmp_path / "link").symlink_to(place)
-        before = place.stat().st_ino
-        args = TestGenerate.parse("a red cat", "--job", "link" if link else "place")
-        generate.check(args)
-        job = generate._created(args)
-        assert (place.stat().st_ino, job.spec.prompt) == (before, "a red cat")
-        assert sorted(path.name for path in place.iterdir()) == ["config.json", "spec.json", "state.json"]
-        assert {path.name for path in tmp_path.iterdir()} <= {"place", "link"}
-
-    def test_a_name_that_begins_with_a_tilde(self):
-        arguments = ["generate", "a red cat", "--quality", "draft", "--output", "~cat.glb", "--job", "~job"]
-        assert cli.main(arguments) == WENT_ON
-
-
-@pytest.mark.parametrize("encoding", ["ascii", "utf-8"])
-def test_what_an_encoding_lacks_is_escaped(tmp_path, encoding):
-    """A name in another script, and one that is no text at all."""
-    path = tmp_path / ("кот" if encoding == "ascii" else "\udcff")
-    code = "import sys; from backend import cli, environment; environment.is_inside = lambda: True; "
-    code += "from backend.commands import words; words.run = lambda args: print(sys.argv[1]) or 0; sys.exit(cli.main(['words']))"
-    answer = subprocess.run(
-        [sys.executable, "-c", code, str(path)],
-        cwd=environment.PACKAGE_ROOT,
-        env=os.environ | {"PYTHONIOENCODING": f"{encoding}:strict"},
-        capture_output=True,
-        timeout=60,
-    )
-    assert answer.returncode == 0, answer.stderr
-    assert path.name.encode("ascii", "backslashreplace") in answer.stdout
-
-
-@pytest.mark.skipif(sys.platform == "win32", reason="no /dev/full")
-class TestNobodyReads:
-    """The exit code says what went wrong even where the sentence reaches nobody."""
-
-    def test_a_closed_pipe(self):
-        read, write = os.pipe()
-        os.close(read)
-        with os.fdopen(write, "w") as pipe:
-            answer = self.refused("--json", stdout=pipe, stderr=subprocess.PIPE)
-        assert (answer.returncode, answer.stderr) == (3, b"")
-
-    def test_standard_error_that_was_closed_from_the_start(self, monkeypatch, capsys):
-        """As `2>&-` leaves it, and a program without a console: notes go nowhere."""
-        from backend.commands import words
-        from backend.console import Console
-
-        monkeypatch.setattr(sys, "stderr", None)
-        monkeypatch.setattr(words, "run", lambda args: Console().say("a note") or 0)
-        assert cli.main(["words"]) == 0
-        assert capsys.readouterr().out == ""
-
-    @pytest.mark.skipif(not os.path.exists("/dev/full"), reason="no /dev/full")
-    def test_a_full_disk(self):
-        with open("/dev/full", "w") as full:
-            assert self.refused(stdout=subprocess.PIPE, stderr=full).returncode == 3
-
-    @staticmethod
-    def refused(*options: str, **streams: object) -> subprocess.CompletedProcess:
-        command = [sys.executable, "-m", "backend", "generate", "a\x07 cat", *options]
-        return subprocess.run(command, cwd=environment.PACKAGE_ROOT, timeout=60, **streams)
-
-
 class TestGenerate:
     @pytest.fixture(autouse=True)
     def files(self, tmp_path):
@@ -373,7 +241,7 @@ class TestGenerate:
 
     def test_the_request_holds_what_was_asked(self, tmp_path):
         (tmp_path / "cube.obj").touch()
-        args = self.parse(
+        args = generate_arguments(
             "a red cat", "--output", "cat.glb", "--seed", "3", "--initial", "cube.obj", "--without", "gradient-fusion",
             "--set", "run.seed=4", "--quality", "draft", "--negative", "a dog",
         )  # fmt: skip
@@ -389,26 +257,20 @@ class TestGenerate:
         from backend import settings
         from backend.commands import generate
 
-        first = generate._created(self.parse("a red cat", "--quality", "draft", "--method", "perpneg", "--seed", "3", "--job", "first"))
-        spec, config = generate.make_request(self.parse("a red cat", "--settings", "first/config.json"))
+        first = generate._created(
+            generate_arguments("a red cat", "--quality", "draft", "--method", "perpneg", "--seed", "3", "--job", "first")
+        )
+        spec, config = generate.make_request(generate_arguments("a red cat", "--settings", "first/config.json"))
         assert settings.to_dict(config) == first.config and spec.settings_file == str(tmp_path / "first" / "config.json")
 
     def test_the_job_folder_is_the_one_that_was_named(self, tmp_path):
         from backend.commands import generate
 
-        folder = generate._created(self.parse("a red cat", "--job", "here/mine"))
+        folder = generate._created(generate_arguments("a red cat", "--job", "here/mine"))
         assert folder.path == tmp_path / "here" / "mine" and folder.spec.prompt == "a red cat"
         assert [path.name for path in (tmp_path / "here").iterdir()] == ["mine"]
-        elsewhere = generate._created(self.parse("a red cat"))
+        elsewhere = generate._created(generate_arguments("a red cat"))
         assert elsewhere.path.parent == environment.data_folder() / "jobs"
-
-    @staticmethod
-    def parse(*arguments: str):
-        from backend.commands import generate
-
-        parser = cli.Parser(prog="generate")
-        generate.add_arguments(parser)
-        return parser.read(arguments)
 
 
 class TestResume:
@@ -431,7 +293,7 @@ class TestResume:
     def test_another_output(self, job, tmp_path):
         from backend.commands import generate
 
-        args = TestGenerate.parse("--resume", str(job.path), "--output", "other.obj")
+        args = generate_arguments("--resume", str(job.path), "--output", "other.obj")
         generate.check(args)
         assert generate._resumed(args).spec.outputs == (str(tmp_path / "other.obj"),)
 
@@ -463,7 +325,7 @@ class TestRefine:
     def test_the_request_holds_what_was_asked(self, job, tmp_path):
         from backend.commands import generate
 
-        args = TestGenerate.parse(
+        args = generate_arguments(
             "--refine", str(job.path), "--regions", "3,4", "--factor", "2.5", "--iterations", "50", "--output", "better.glb"
         )
         generate.check(args)
@@ -497,35 +359,6 @@ class TestRefine:
         job.splats_path.unlink()
         assert cli.main(["generate", "--refine", str(job.path)]) == 7
         assert "no result" in capsys.readouterr().err
-
-
-class TestPreflight:
-    @pytest.mark.parametrize("text", ["a red cat", "ein roter Käfer", "赤い猫", "a cat 🐈‍⬛ with a hat"])
-    def test_text_is_text_in_any_language(self, text):
-        preflight.check_prompt(text)
-
-    def test_longest(self):
-        preflight.check_prompt("a" * preflight.LONGEST_PROMPT)
-        with pytest.raises(PromptError):
-            preflight.check_prompt("a" * (preflight.LONGEST_PROMPT + 1))
-
-    def test_an_unknown_amount_of_memory_is_enough(self, monkeypatch):
-        monkeypatch.setattr(machine, "memory", lambda: (None, None))
-        preflight.check_memory("high", builtin_prior=False)
-
-    def test_boundaries(self, monkeypatch, tmp_path):
-        monkeypatch.setattr(machine, "memory", lambda: (None, int(preflight.MEMORY_BYTES["draft"])))
-        preflight.check_memory("draft", builtin_prior=True)
-        with pytest.raises(ResourceError):
-            preflight.check_memory("normal", builtin_prior=True)
-        monkeypatch.setattr(machine, "free_disk", lambda path: 100)
-        preflight.check_disk(tmp_path, 100)
-        with pytest.raises(ResourceError):
-            preflight.check_disk(tmp_path, 101)
-
-    def test_checking_leaves_no_trace(self, tmp_path):
-        preflight.check_writable(tmp_path / "not" / "yet" / "there")
-        assert list(tmp_path.iterdir()) == []
 
 
 class TestMachine:
@@ -643,28 +476,3 @@ def test_the_worker_never_installs_unasked(tmp_path, monkeypatch, capsys):
     captured = capsys.readouterr()
     assert captured.out == ""
     assert "setup" in captured.err
-
-
-@pytest.mark.parametrize("companion", ["cat.mtl", "cat.png"])
-def test_the_files_beside_an_obj_are_not_replaced_unasked(tmp_path, companion):
-    (tmp_path / companion).write_text("mine")
-    with pytest.raises(OutputError, match=companion):
-        preflight.check_output(tmp_path / "cat.obj", overwrite=False)
-    preflight.check_output(tmp_path / "cat.obj", overwrite=True)
-    preflight.check_output(tmp_path / "cat.glb", overwrite=False)
-
-
-def test_a_folder_in_the_place_of_a_file_beside_an_obj_is_not_found_at_the_end_of_the_run(tmp_path):
-    (tmp_path / "cat.png").mkdir()
-    with pytest.raises(OutputError, match=r"cat\.png, which comes with cat\.obj, is a folder"):
-        preflight.check_output(tmp_path / "cat.obj", overwrite=True)
-
-
-@pytest.mark.skipif(sys.platform == "win32", reason="links need a privilege there")
-def test_an_output_that_is_a_link_is_checked_where_it_leads(tmp_path):
-    (tmp_path / "elsewhere").mkdir()
-    (tmp_path / "cat.glb").symlink_to(tmp_path / "elsewhere" / "real.glb")
-    preflight.check_output(tmp_path / "cat.glb", overwrite=False)
-    (tmp_path / "elsewhere").rmdir()
-    with pytest.raises(OutputError, match=r"There is no folder .*elsewhere"):
-        preflight.check_output(tmp_path / "cat.glb", overwrite=True)
