@@ -63,12 +63,14 @@ class Home:
         key: random word for it, which a copy of the scene has too; empty: none was given.
         file: absolute path of the .blend file, kept up to date when it is saved under another (`move_home`); empty: it was never saved.
         document: random word for the file as it was open then: another file, or the same loaded again, has another word.
+        improves: name then of the object that the result is to improve; empty: none, or whichever shows what is improved.
     """
 
     scene: str = ""
     key: str = ""
     file: str = ""
     document: str = ""
+    improves: str = ""
 
     def is_file(self, file: str, document: str) -> bool:
         """Whether it was in the file that is open now, the one with this path and this word."""

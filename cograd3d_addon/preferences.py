@@ -1,5 +1,6 @@
 """The extension's preferences: where things live, what happens when Blender quits, and how the regions look."""
 
+import os
 from pathlib import Path
 
 import bpy
@@ -10,8 +11,16 @@ from . import setup
 from .package import ROOT_PACKAGE
 from .settings.models import shelf, summary
 
+_PATHS = ("environment_location", "setup_python", "own_python", "jobs_folder")
 
-def _environment_changed(preferences: "CoGradPreferences", context: bpy.types.Context) -> None:
+
+def _path_changed(preferences: "CoGradPreferences", context: bpy.types.Context) -> None:
+    """Paths relative to the open file become absolute at once: preferences belong to no file, and when Blender starts none is open."""
+    for name in _PATHS:
+        path = getattr(preferences, name).strip()
+        if path.startswith("//"):
+            setattr(preferences, name, os.path.abspath(bpy.path.abspath(path)))  # which calls this again
+            return
     preferences.choose_environment()
 
 
@@ -26,24 +35,26 @@ class CoGradPreferences(bpy.types.AddonPreferences):
         "Empty: the folder used last, which at first is the system's folder for application data. "
         "Changing it moves nothing: set up again, and remove the old folder first",
         subtype="DIR_PATH",
-        update=_environment_changed,
+        update=_path_changed,
     )
     setup_python: StringProperty(
         name="Make It With",
         description="A Python 3.11, 3.12 or 3.13 to make the environment from. Empty: Blender's own",
         subtype="FILE_PATH",
+        update=_path_changed,
     )
     own_python: StringProperty(
         name="Existing Python",
         description="A Python that has everything the generator needs already, used instead of the folder above. "
         "It is tried out once before it is used, and never changed",
         subtype="FILE_PATH",
-        update=_environment_changed,
+        update=_path_changed,
     )
     jobs_folder: StringProperty(
         name="Jobs",
         description="Where the folders of running and finished jobs are kept. Empty: the system's folder for application data",
         subtype="DIR_PATH",
+        update=_path_changed,
     )
     on_quit: EnumProperty(
         name="When Blender Quits",
@@ -224,8 +235,9 @@ def _group(layout: bpy.types.UILayout, title: str, icon: str) -> bpy.types.UILay
 
 
 def _path(text: str) -> Path | None:
-    """A path that Blender shows, `//` (the folder of the current file) resolved; None for an empty one."""
-    return Path(bpy.path.abspath(text.strip())).expanduser().absolute() if text.strip() else None
+    """An absolute path; None for an empty one, and for one that was relative (`//`) to a file that nobody knows any more."""
+    text = text.strip()
+    return Path(text).expanduser().absolute() if text and not text.startswith("//") else None
 
 
 def register() -> None:
@@ -238,7 +250,11 @@ def register() -> None:
         raise RuntimeError("CoGrad3D keeps its choices in the preferences. Enable it there, under Add-ons, and leave it out of --addons.")
     bpy.utils.register_class(CoGradPreferences)
     try:
-        bpy.context.preferences.addons[ROOT_PACKAGE].preferences.choose_environment()
+        preferences = bpy.context.preferences.addons[ROOT_PACKAGE].preferences
+        for name in _PATHS:
+            if getattr(preferences, name).strip().startswith("//"):  # stored by an earlier version
+                preferences.property_unset(name)
+        preferences.choose_environment()
     except Exception:
         unregister()
         raise

@@ -26,7 +26,7 @@ from .jobs import Job, JobManager, end_waiting, worker_command
 from .package import preferences
 
 __all__ = [
-    "manager", "poll", "redraw", "register", "register_poller", "select_job", "selected_job", "subscribe", "subscribe_tick",
+    "chosen_job", "manager", "poll", "redraw", "register", "register_poller", "select_job", "selected_job", "subscribe", "subscribe_tick",
     "unregister", "unregister_poller", "unsubscribe", "unsubscribe_tick",
 ]  # fmt: skip
 
@@ -46,6 +46,7 @@ class _Session:
     def __init__(self) -> None:
         self.manager = JobManager(_chosen_folder(), _command, environ=_environ)
         self.selected = ""
+        self.is_chosen = False
         self.tick_listeners: list[Callable[[], object]] = []
         self.pollers: list[Callable[[], object]] = []
         self.changed = True
@@ -69,11 +70,16 @@ def selected_job() -> Job | None:
     return _session.manager.get(_session.selected) if _session else None
 
 
-def select_job(id: str) -> None:
-    """Choose the job that is shown, by the name of its folder; empty: none."""
+def chosen_job() -> Job | None:
+    """The same, if the user chose it; None where it is shown only because no other was chosen."""
+    return selected_job() if _session and _session.is_chosen else None
+
+
+def select_job(id: str, *, by_user: bool = True) -> None:
+    """Have a job shown, by the name of its folder; empty: none. `by_user`: whether somebody asked for this one."""
     session = _current()
-    if session.selected != id:
-        session.selected = id
+    if (session.selected, session.is_chosen) != (id, by_user):
+        session.selected, session.is_chosen = id, by_user
         session.changed = True
 
 

@@ -35,13 +35,13 @@ def world_frame(thing: bpy.types.Object) -> np.ndarray:
     return world_frame(thing)
 
 
-def order_for(scene: bpy.types.Scene, like: Path | None = None) -> dict[str, Any]:
+def order_for(scene: bpy.types.Scene, like: Path | None = None, improves: str = "") -> dict[str, Any]:
     """What a job that is started from this scene gets as `blender.json` (`placement.PLACEMENT_FILE`); its place is that of the job in the
-    folder `like`, or as the scene's settings say.
+    folder `like`, or as the scene's settings say. `improves`: the object that it is to improve, by name.
     """
     from .placing import order_for
 
-    return order_for(scene, like)
+    return order_for(scene, like, improves)
 
 
 def state(job: Job) -> str:

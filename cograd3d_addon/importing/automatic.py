@@ -21,6 +21,9 @@ from .undo import obstacle
 _log = logging.getLogger(__name__)
 
 _waiting: dict[str, str] = {}
+_ended: dict[str, Job] = {}
+"""Those that wait: the list forgets them if another folder of jobs is chosen meanwhile."""
+
 _problems: dict[str, str] = {}
 
 
@@ -34,6 +37,7 @@ def state(job: Job) -> str:
 def forget(job_id: str) -> None:
     """The user has imported it, or does not want it."""
     _waiting.pop(job_id, None)
+    _ended.pop(job_id, None)
     _problems.pop(job_id, None)
     preview.remove(job_id)
 
@@ -45,7 +49,9 @@ def bring(job: Job, scene: bpy.types.Scene) -> bpy.types.Object:
     Raises:
         CoGradError: it cannot be imported; the scene is as before.
     """
-    improved = object_of_job(Path(job.spec.refines).name, scene) if job.spec.refines else None
+    home = read_home(job.path)
+    meant = home.improves if home is not None else ""
+    improved = object_of_job(Path(job.spec.refines).name, scene, meant) if job.spec.refines else None
     if improved is None or is_linked(improved):
         return import_result(job.folder, scene)
     import_onto(job.folder, improved)
@@ -63,7 +69,7 @@ def on_event(job: Job, event: Event) -> None:
     if scene is None or not scene.cograd3d.import_when_done:
         return
     _problems.pop(job.id, None)
-    _waiting[job.id] = ""
+    _waiting[job.id], _ended[job.id] = "", job
     preview.keep(job.id)
     session.register_poller(tick)
     tick()
@@ -103,7 +109,7 @@ def bring_ordered(job_id: str) -> bool:
     What waits is brought in any case; anything else, when the user has the operator repeated, only if it is not there.
     """
     is_repeated = _waiting.pop(job_id, None) is None
-    job = session.manager().get(job_id)
+    job = _ended.pop(job_id, None) or session.manager().get(job_id)
     scene = home_scene(read_home(job.path)) if job is not None else None
     if is_repeated and (job is None or scene is None or job.status is not JobStatus.FINISHED or object_of_job(job_id, scene) is not None):
         return False
@@ -130,4 +136,5 @@ def unregister() -> None:
     session.unsubscribe(on_event)
     session.unregister_poller(tick)
     _waiting.clear()
+    _ended.clear()
     _problems.clear()

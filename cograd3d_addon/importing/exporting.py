@@ -139,10 +139,14 @@ def _only_selected(thing: bpy.types.Object) -> Iterator[None]:
     if not thing.visible_get(view_layer=layer):
         raise InputError(f"{thing.name} is hidden.", remedy="Show it first: hidden objects are not exported.")
     active, selected, hidden = layer.objects.active, layer.objects.selected[:], (thing.hide_select, thing.hide_render)
+    collections = bpy.context.scene.collection.children_recursive
+    locked = [collection for collection in collections if collection.hide_select and thing.name in collection.all_objects]
     for other in selected:
         other.select_set(False)
-    if any(hidden):
+    if any(hidden) or locked:
         thing.hide_select = thing.hide_render = False  # some exporters leave out what renders do
+        for collection in locked:
+            collection.hide_select = False
         layer.update()  # else it cannot be selected yet
     thing.select_set(True)
     layer.objects.active = thing
@@ -151,6 +155,8 @@ def _only_selected(thing: bpy.types.Object) -> Iterator[None]:
     finally:
         thing.select_set(False)
         thing.hide_select, thing.hide_render = hidden
+        for collection in locked:
+            collection.hide_select = True
         for other in selected:
             other.select_set(True)
         layer.objects.active = active

@@ -66,15 +66,16 @@ def current_placement(scene: bpy.types.Scene, folder: Path) -> Placement:
     return placement_in(placeholder, ordered.height) if placeholder is not None else ordered
 
 
-def order_for(scene: bpy.types.Scene, like: Path | None = None) -> dict[str, Any]:
+def order_for(scene: bpy.types.Scene, like: Path | None = None, improves: str = "") -> dict[str, Any]:
     """The content of the `blender.json` of a job that is started from this scene.
 
     Args:
         scene: where its result is to be imported.
         like: folder of an earlier job, whose place is to be taken over.
+        improves: name of the object that it is to improve.
     """
     placement = read_placement(like) if like is not None else None
-    home = Home(scene=scene.name, key=scene.cograd3d.ensure_key(), file=bpy.data.filepath, document=_document)
+    home = Home(scene=scene.name, key=scene.cograd3d.ensure_key(), file=bpy.data.filepath, document=_document, improves=improves)
     return order_document(placement or placement_for(scene), home)
 
 

@@ -147,19 +147,21 @@ def results() -> Iterator[bpy.types.Object]:
     return (thing for thing in bpy.data.objects if is_result(thing))
 
 
-def object_of_job(job_id: str, scene: bpy.types.Scene | None = None) -> bpy.types.Object | None:
-    """The object that shows a job's result, else one that showed it before something better took its place; the active one where there
-    are several.
+def object_of_job(job_id: str, scene: bpy.types.Scene | None = None, meant: str = "") -> bpy.types.Object | None:
+    """The object that shows a job's result, else one that showed it before something better took its place; where there are several, as
+    after duplicating it, the one that is meant, else the active one.
 
     Args:
         job_id: name of the job's folder.
         scene: only look there.
+        meant: name of an object.
     """
     here = [thing for thing in results() if scene is None or scene in thing.users_scene]
     found = [thing for thing in here if thing[metadata.KEY].get("job") == job_id]
     found = found or [thing for thing in here if job_id in metadata.replaced_jobs(thing[metadata.KEY])]
     active = bpy.context.view_layer.objects.active if bpy.context.view_layer else None
-    return active if active in found else next(iter(found), None)
+    named = next((thing for thing in found if thing.name == meant), None)
+    return named or (active if active in found else next(iter(found), None))
 
 
 def restore_textures(job_id: str) -> None:

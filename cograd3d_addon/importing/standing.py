@@ -19,8 +19,8 @@ from .results import import_count, is_result, object_of_job, world_frame
 
 _SEARCH_INTERVAL = 1.0
 
-_names: dict[tuple[str, str], str] = {}
-_searched: dict[tuple[str, str], tuple[float, int]] = {}
+_names: dict[tuple[str, str, str], str] = {}
+_searched: dict[tuple[str, str, str], tuple[float, int]] = {}
 
 
 @dataclass(frozen=True)
@@ -66,13 +66,16 @@ def forget() -> None:
 
 def _candidates(job: Job, scene: bpy.types.Scene) -> Iterator[bpy.types.Object]:
     """The objects in a scene that show a job's asset, the most fitting first."""
-    for job_id in filter(None, (job.id, Path(job.spec.refines).name if job.spec.refines else "")):
-        if (thing := _find(job_id, scene)) is not None:
+    if (thing := _find(job.id, scene)) is not None:
+        yield thing
+    if job.spec.refines:
+        home = _home(job.path)
+        if (thing := _find(Path(job.spec.refines).name, scene, home.improves if home is not None else "")) is not None:
             yield thing
 
 
-def _find(job_id: str, scene: bpy.types.Scene) -> bpy.types.Object | None:
-    key = (job_id, scene.name)
+def _find(job_id: str, scene: bpy.types.Scene, meant: str = "") -> bpy.types.Object | None:
+    key = (job_id, scene.name, meant)
     thing = bpy.data.objects.get(_names[key]) if key in _names else None
     if thing is not None and is_result(thing) and _shows(thing, job_id) and is_in(thing, scene):
         return thing
@@ -83,7 +86,7 @@ def _find(job_id: str, scene: bpy.types.Scene) -> bpy.types.Object | None:
     if now - moment < _SEARCH_INTERVAL and imports == imports_then:
         return None
     _searched[key] = (now, imports)
-    thing = object_of_job(job_id, scene)
+    thing = object_of_job(job_id, scene, meant)
     if thing is not None:
         _names[key] = thing.name
         del _searched[key]

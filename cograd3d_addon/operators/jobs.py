@@ -41,6 +41,8 @@ class COGRAD3D_OT_discard_job(JobOperator, bpy.types.Operator):
         return f"{other.id} begins with its result: let that one save a first state, or discard it first" if other is not None else ""
 
     def invoke(self, context: bpy.types.Context, event: bpy.types.Event) -> set[str]:
+        selected = session.selected_job()
+        self.job = self.job or (selected.id if selected is not None else "")  # another may be shown by the time of the answer
         message = "Its folder is deleted from the disk. This cannot be undone."
         return context.window_manager.invoke_confirm(
             self, event, title="Discard this job?", message=message, confirm_text="Discard", icon="WARNING"
@@ -56,6 +58,10 @@ class COGRAD3D_OT_open_job_folder(JobOperator, bpy.types.Operator):
     bl_idname = "cograd3d.open_job_folder"
     bl_label = "Open Folder"
     bl_options = {"INTERNAL"}
+
+    @classmethod
+    def why_not(cls, job: Job) -> str:
+        return "" if job.path.is_dir() else "Its folder was deleted: discard the job"
 
     def act(self, context: bpy.types.Context, job: Job) -> None:
         bpy.ops.wm.path_open(filepath=str(job.path))

@@ -64,6 +64,9 @@ They are offered in the menu of image models; nothing in the folder is changed""
         return {"RUNNING_MODAL"}
 
     def execute(self, context: bpy.types.Context) -> set[str]:
+        if not self.directory.strip():
+            self.report({"ERROR"}, "No folder was chosen. Name the one with the models.")
+            return {"CANCELLED"}
         try:
             folder = model_files.add_folder(Path(bpy.path.abspath(self.directory)))
         except CoGradError as error:

@@ -87,13 +87,14 @@ def order_panel(context: bpy.types.Context) -> Job:
     return order(context, spec, config)
 
 
-def order(context: bpy.types.Context, spec: JobSpec, config: GenerationConfig, like: Path | None = None) -> Job:
+def order(context: bpy.types.Context, spec: JobSpec, config: GenerationConfig, like: Path | None = None, improves: str = "") -> Job:
     """Check a request, submit it and show its job. A model is fetched only if the user has allowed that here, whatever the request says.
 
     Args:
         context: whose scene says where the result goes.
         spec, config: what is asked for.
         like: folder of an earlier job, whose place the result is to have.
+        improves: name of the object that the result is to improve.
 
     Raises:
         CoGradError: it cannot work, or cannot be written down.
@@ -104,7 +105,7 @@ def order(context: bpy.types.Context, spec: JobSpec, config: GenerationConfig, l
     manager = session.manager()
     config.prior.allow_download = config.prior.allow_download and consent.is_allowed(config.prior.name)
     check_request(spec, config, manager.root)
-    job = manager.submit(spec, config, extra={PLACEMENT_FILE: order_for(context.scene, like)})
+    job = manager.submit(spec, config, extra={PLACEMENT_FILE: order_for(context.scene, like, improves)})
     prompt_history().add(spec.prompt)
     _refusal = None
     session.select_job(job.id)

@@ -117,7 +117,8 @@ class COGRAD3D_OT_region_refine(bpy.types.Operator):
         regions = sorted(sources.selected(view).regions)
         try:
             spec, config = refinement.refine(old.folder, regions, factor=self.factor, iterations=self.iterations or None)
-            order(context, spec, config, like=old.path)  # its place counts if the object that is to be replaced is not there by then
+            # The old place counts if the object that is to be replaced is not there by then.
+            order(context, spec, config, like=old.path, improves=view.owner)
         except CoGradError as error:
             return report(self, error)
         return {"FINISHED"}

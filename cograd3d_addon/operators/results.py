@@ -1,6 +1,7 @@
 """What the user can do with finished jobs and with the objects made from them."""
 
 import dataclasses
+import os
 from pathlib import Path
 
 import bpy
@@ -259,6 +260,8 @@ class COGRAD3D_OT_export_result(bpy.types.Operator):
 
     def check(self, context: bpy.types.Context) -> bool:
         """The file browser asks: does the name go with the format? Returns whether it had to be changed."""
+        if not os.path.basename(self.filepath):
+            return False  # nothing but a folder: no name is made of it
         path = str(self._path())
         changed, self.filepath = path != self.filepath, path
         return changed
@@ -271,7 +274,7 @@ class COGRAD3D_OT_export_result(bpy.types.Operator):
         return Path(path + suffix)
 
     def execute(self, context: bpy.types.Context) -> set[str]:
-        if not self.filepath:
+        if not os.path.basename(self.filepath):
             self.report({"ERROR"}, "No file was chosen. Give it a name.")
             return {"CANCELLED"}
         path = self._path()

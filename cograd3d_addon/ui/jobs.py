@@ -119,7 +119,7 @@ def sync() -> None:
     """Make the window manager's list what `session` holds, and show a job if none is shown."""
     manager = session.manager()
     if session.selected_job() is None and manager.jobs:
-        session.select_job((manager.running or manager.jobs)[0].id)
+        session.select_job((manager.running or manager.jobs)[0].id, by_user=False)
     selected = session.selected_job()
     interface = bpy.context.window_manager.cograd3d
     names = [job.id for job in manager.jobs]

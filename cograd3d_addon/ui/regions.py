@@ -117,13 +117,17 @@ class COGRAD3D_PT_views(bpy.types.Panel):
 
     @classmethod
     def poll(cls, context):
-        return sources.shown(context) is not None
+        return sources.shown(context) is not None or looking.can_return(context)
 
     def draw_header(self, context):
         self.layout.prop(context.window_manager.cograd3d, "show_regions", text="")
 
     def draw(self, context):
-        layout, view = self.layout, sources.require(context)
+        layout, view = self.layout, sources.shown(context)
+        if looking.can_return(context) and not COGRAD3D_PT_selected_view.poll(context):  # which has the button otherwise
+            layout.operator("cograd3d.region_look_back", text="Back", icon="LOOP_BACK")
+        if view is None:
+            return
         measure, chosen = sources.measure(context), sources.selected(view)
         row = layout.row(align=True)
         row.prop(context.window_manager.cograd3d, "measure", text="")

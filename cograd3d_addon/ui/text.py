@@ -1,11 +1,15 @@
 """Text in panels."""
 
 import textwrap
+import unicodedata
 
 import bpy
 
 _LETTER_WIDTH = 6.2
 """Pixels of an average letter of the interface's font at scale 1."""
+
+_FILLER = "\0"
+"""Stands beside a letter that is as wide as two while a text is broken into lines."""
 
 
 def draw_paragraph(layout: bpy.types.UILayout, context: bpy.types.Context, text: str, *, icon: str = "NONE") -> None:
@@ -13,5 +17,11 @@ def draw_paragraph(layout: bpy.types.UILayout, context: bpy.types.Context, text:
     letter = (context.preferences.system.ui_scale or 1.0) * _LETTER_WIDTH  # 0 without a screen
     letters = max(20, int((context.region.width if context.region else 400) / letter) - (10 if icon == "NONE" else 13))
     column = layout.column(align=True)
-    for index, line in enumerate(textwrap.wrap(text, letters, break_long_words=True) or [""]):
+    for index, line in enumerate(_lines(text, letters) or [""]):
         column.label(text=line, icon=icon if index == 0 else ("BLANK1" if icon != "NONE" else "NONE"))
+
+
+def _lines(text: str, letters: int) -> list[str]:
+    """A text broken into lines of at most so many letters; Chinese, Japanese and Korean ones count as two."""
+    spread = "".join(letter + _FILLER if unicodedata.east_asian_width(letter) in "FW" else letter for letter in text)
+    return [line.replace(_FILLER, "") for line in textwrap.wrap(spread, letters, break_long_words=True)]

@@ -167,7 +167,8 @@ class COGRAD3D_GT_regions(bpy.types.Gizmo):
         return region
 
     def invoke(self, context: bpy.types.Context, event: bpy.types.Event) -> set[str]:
-        if self.below_mouse >= 0:
+        view = _pickable(context)
+        if view is not None and 0 <= self.below_mouse < len(view):  # the grid may be another than when the mouse moved last
             bpy.ops.cograd3d.region_select(region=self.below_mouse, extend=event.shift)
         return {"FINISHED"}
 

@@ -41,7 +41,8 @@ def shown(context: bpy.types.Context) -> GridView | None:
     thing = asset(context)
     focus = _focus[context.window.as_pointer() if context.window is not None else 0]
     key = "" if thing is None else str(thing[metadata.KEY].get("uuid", thing.name))
-    if focus.shows_object("" if job is None else job.id, key) and thing is not None:
+    chosen = session.chosen_job()  # one that nobody chose does not take an object's place
+    if focus.shows_object("" if chosen is None else chosen.id, key) and thing is not None:
         return _of_object(thing, context.scene)
     if job is None:
         return None

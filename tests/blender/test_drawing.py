@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import blf
 import bpy
 import numpy as np
 import pytest
@@ -373,6 +374,22 @@ class TestViews:
             patch.setattr(addon_module("viewport.grid_view").GridView, "picture", lambda view, region: tmp_path / "view.png")
             assert len(draw(addon_module("ui.regions").COGRAD3D_PT_selected_view, panel_context(width=width)).icons) == 2
 
+    @pytest.mark.parametrize("left", ["selected", "unselected", "deleted"])
+    def test_the_way_back_from_a_view_is_always_there(self, viewport, asset, pictures, addon_module, left):
+        ops.region_step(to="WORST")
+        ops.region_look_through()
+        if left == "unselected":
+            ops.region_select_all(action="NONE")
+        elif left == "deleted":
+            bpy.data.objects.remove(asset)
+        kinds = [getattr(addon_module("ui.regions"), f"COGRAD3D_PT_{name}") for name in ("views", "selected_view")]
+        drawn = [draw(kind) for kind in kinds if is_shown(kind)]
+        assert sum(one.operators.count("region_look_back") for one in drawn) == 1
+        ops.region_look_back()
+        drawn = [draw(kind) for kind in kinds if is_shown(kind)]
+        assert not any("region_look_back" in one.operators for one in drawn)
+        assert bool(drawn) == (left != "deleted")
+
     def test_outside_object_mode_it_says_that_nothing_is_drawn(self, everything, asset):
         bpy.ops.object.mode_set(mode="EDIT")
         assert "Shown in object mode" in everything()["PT_views"].texts
@@ -380,6 +397,16 @@ class TestViews:
 
 
 class TestObject:
+    @pytest.mark.parametrize("prompt", ["赤い猫が窓辺に座って外を見ている、" * 5, "a red cat sits at the window " * 6])
+    def test_a_long_prompt_is_not_cut_in_whatever_letters(self, asset, addon_module, prompt):
+        asset["cograd3d"]["prompt"] = prompt
+        context = panel_context(width=300)
+        lines = draw(addon_module("ui.results").COGRAD3D_PT_result, context).texts
+        blf.size(0, context.preferences.ui_styles[0].widget.points * (context.preferences.system.ui_scale or 1.0))
+        told = [line for line in lines if line.strip() and line.strip() in prompt]
+        assert "".join(told).replace(" ", "") == prompt.replace(" ", "")
+        assert all(blf.dimensions(0, line)[0] < 300 for line in told)
+
     def test_facts_and_buttons(self, everything, asset):
         drawn = everything()["PT_result"]
         assert "a bronze monkey" in drawn.text and drawn.menus == ["COGRAD3D_MT_export"]

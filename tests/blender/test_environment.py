@@ -8,6 +8,7 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
+import addon_utils
 import bpy
 import pytest
 
@@ -118,6 +119,28 @@ class TestPreferences:
         session._read_preferences()
         assert session.manager().root == preferences.jobs_path(), "jobs lie where it says"
         assert preferences.base_python() is None
+
+    @pytest.mark.filterwarnings("ignore:.*does not support blend relative:RuntimeWarning")
+    @pytest.mark.parametrize("name", ["jobs_folder", "environment_location", "own_python", "setup_python"])
+    def test_a_path_relative_to_the_open_file_becomes_absolute(self, preferences, installed, tmp_path, monkeypatch, addon_module, name):
+        monkeypatch.setattr(addon_module("setup").supervisor, "verify", lambda: None)  # nobody tries out a Python that is not there
+        (tmp_path / "project").mkdir()
+        bpy.ops.wm.save_as_mainfile(filepath=str(tmp_path / "project" / "asset.blend"))
+        setattr(preferences, name, "//../shared")
+        assert getattr(preferences, name) == str(tmp_path / "shared")
+        bpy.ops.wm.read_homefile(use_factory_startup=True, use_empty=True)
+        assert getattr(preferences, name) == str(tmp_path / "shared"), "whatever file is open"
+
+    @pytest.mark.parametrize("name", ["jobs_folder", "environment_location", "own_python", "setup_python"])
+    def test_a_relative_path_of_an_earlier_version_does_not_keep_the_extension_off(self, addon, installed, name):
+        before = bpy.context.preferences.addons[installed].preferences
+        stored = before.bl_system_properties_get() if hasattr(before, "bl_system_properties_get") else before
+        stored[name] = "//../shared"
+        assert getattr(before, name) == "//../shared"
+        addon_utils.disable(installed, default_set=False)  # as when Blender ends: what is kept stays
+        addon_utils.enable(installed, default_set=False)
+        assert hasattr(bpy.types.Scene, "cograd3d")
+        assert getattr(bpy.context.preferences.addons[installed].preferences, name) == ""
 
     def test_another_folder_is_looked_at(self, root, supervisor, addon_module, preferences, tmp_path):
         assert supervisor.situation.phase == "absent" and supervisor.situation.root == root

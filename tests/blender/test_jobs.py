@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
+from types import SimpleNamespace
 
 import bpy
 import pytest
@@ -150,6 +152,13 @@ class TestFolders:
         ops.environment_open_log()
         assert opened == [str(supervisor.output_file)]
 
+    def test_that_of_a_failed_job_was_deleted(self, ordered, pump, opened):
+        job = ordered("crash")
+        pump(lambda: job.status.is_over, what="the end")
+        shutil.rmtree(job.path)
+        assert "discard the job" in why_grey(ops.open_job_folder)
+        assert opened == []
+
     def test_one_that_is_not_there_is_not_opened(self, addon, opened, monkeypatch, tmp_path):
         monkeypatch.setenv("COGRAD3D_CACHE", str(tmp_path / "none"))
         assert ops.open_folder(which="CACHE") == {"CANCELLED"}
@@ -163,6 +172,23 @@ class TestFolders:
         pump(lambda: job.status.is_over, what="the end")
         ops.discard_job()
         assert not job.path.exists() and session.manager().jobs == []
+
+    def test_what_is_asked_about_is_what_is_discarded(self, ordered, session, pump, addon_module):
+        """While the question is open, the list may come to show another job: this one was discarded elsewhere."""
+        jobs = [ordered("quick") for _ in range(2)]
+        pump(lambda: all(job.status.is_over for job in jobs), what="the end")
+        context = SimpleNamespace(window_manager=SimpleNamespace(invoke_confirm=lambda *arguments, **options: {"RUNNING_MODAL"}))
+        operator = addon_module("operators.jobs").COGRAD3D_OT_discard_job
+        question = SimpleNamespace(job="")
+        session.select_job(jobs[0].id)
+        operator.invoke(question, context, None)
+        shutil.rmtree(jobs[0].path)
+        session.manager().scan()
+        addon_module("ui.jobs").sync()
+        assert session.selected_job() is jobs[1]
+        with pytest.raises(RuntimeError, match="no such job any more"):
+            ops.discard_job(job=question.job)
+        assert jobs[1].path.is_dir()
 
     def test_removing_all_leaves_what_runs(self, ordered, session, pump):
         done = ordered("quick")

@@ -157,6 +157,11 @@ class TestModels:
         with pytest.raises(RuntimeError, match="not looked for"):
             ops.model_folder_remove(folder=str(folder))
 
+    def test_no_folder(self, shelf):
+        with pytest.raises(RuntimeError, match="No folder was chosen"):
+            ops.model_folder_add()
+        assert not shelf.is_looking
+
     def test_no_such_folder(self, shelf, tmp_path):
         with pytest.raises(RuntimeError, match="no folder"):
             ops.model_folder_add(directory=str(tmp_path / "nowhere"))

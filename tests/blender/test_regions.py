@@ -317,6 +317,20 @@ def test_refine_orders_a_run_that_begins_with_the_result(viewport, finished, fak
     pump(lambda: job.status.is_over, what="the refinement's end")
 
 
+def test_refine_is_for_the_object_that_is_selected(viewport, finished, fake_worker, addon_module, pump):
+    fake_worker("quick")
+    addon_module("setup").supervisor.refresh()
+    session = addon_module("session")
+    bpy.ops.cograd3d.import_result(job=finished.id)
+    bpy.ops.object.duplicate()
+    twin = bpy.context.active_object
+    ops.region_select(region=4)
+    ops.region_refine()
+    job = session.selected_job()
+    assert addon_module("placement").read_home(job.path).improves == twin.name
+    pump(lambda: job.status.is_over, what="the refinement's end")
+
+
 # --- What the file alone knows
 
 

@@ -85,6 +85,22 @@ def test_waits_while_something_is_edited(end, ordered, automatic, session, pump)
     assert nothing_of_the_preview() and automatic.state(ordered) == ""
 
 
+def test_comes_although_another_folder_of_jobs_is_chosen_while_it_waits(end, ordered, session, pump, installed, tmp_path):
+    preferences = bpy.context.preferences.addons[installed].preferences
+    bpy.ops.mesh.primitive_cube_add()
+    bpy.ops.object.mode_set(mode="EDIT")
+    end()
+    try:
+        preferences.jobs_folder = str(tmp_path / "elsewhere")
+        pump(lambda: session.manager().jobs == [], what="the other folder")
+        assert results() == []
+        bpy.ops.object.mode_set(mode="OBJECT")
+        pump(results, timeout=5.0, what="the result")
+    finally:
+        preferences.property_unset("jobs_folder")
+    assert nothing_of_the_preview()
+
+
 def test_waits_while_blender_renders(end, ordered, automatic, session, pump, rendering):
     rendering(True)
     end(with_preview=False)

@@ -314,6 +314,20 @@ class TestTheOperator:
         with pytest.raises(RuntimeError, match="is hidden"):
             bpy.ops.cograd3d.export_result(format="OBJ", filepath=str(tmp_path / "asset"))
 
+    @pytest.mark.parametrize("format", IMPORTERS)
+    def test_an_object_in_a_collection_that_cannot_be_clicked(self, format, export, thing):
+        (collection,) = thing.users_collection
+        collection.hide_select = True
+        count = len(thing.data.polygons)
+        path = export(format)
+        assert collection.hide_select
+        assert len(read_again(format, path).triangles) == count
+
+    def test_a_folder_alone_is_no_file(self, thing, tmp_path):
+        with pytest.raises(RuntimeError, match="No file was chosen"):
+            bpy.ops.cograd3d.export_result(format="GLB", filepath=f"{tmp_path}/")
+        assert not list(tmp_path.glob(".*"))
+
     def test_without_a_file(self, thing):
         with pytest.raises(RuntimeError, match="No file was chosen"):
             bpy.ops.cograd3d.export_result(format="OBJ")

@@ -76,6 +76,21 @@ def test_views_are_shown_with_and_without_the_job(thing, job, session, addon_mod
     assert shown is not None and len(shown) == 36
 
 
+def test_views_of_a_job_that_is_gone_stay_although_the_list_shows_another(viewport, thing, job, another_job, session, addon_module):
+    other = another_job("another")
+    session.select_job(other.id)
+    shutil.rmtree(job.path)
+    session.manager().scan()
+    shown = addon_module("viewport.sources").shown
+    ops.show_views()
+    assert shown(bpy.context).owner == thing.name
+    addon_module("ui.jobs").sync()  # which finds that no job is shown
+    assert session.selected_job() is other
+    assert shown(bpy.context).owner == thing.name, "nobody chose the other one"
+    session.select_job(other.id)
+    assert shown(bpy.context).source == other.id, "which the user chose later"
+
+
 @pytest.mark.parametrize("name", ["discard_job", "jobs_remove_all"])
 def test_the_texture_keeps_a_file_when_its_job_is_discarded(name, thing, job, tmp_path):
     (image,) = (node.image for node in thing.data.materials[0].node_tree.nodes if node.type == "TEX_IMAGE")

@@ -347,6 +347,18 @@ class TestOntoTheSameObject:
         assert [other for other in bpy.data.objects if "cograd3d" in other] == [thing]
         assert thing["cograd3d"]["job"] == refined.id and thing.location.x == 4.0
 
+    def test_a_refinement_takes_the_place_of_the_duplicate_that_it_was_ordered_for(self, thing, job, another_job, addon_module, select):
+        select(thing)
+        bpy.ops.object.duplicate()
+        twin = bpy.context.active_object
+        refined = another_job("2026-01-02-a-golden-teapot-0a1b2e", {"refines": str(job.path)})
+        order = addon_module("importing").order_for(bpy.context.scene, job.path, improves=twin.name)
+        (refined.path / "blender.json").write_text(json.dumps(order))
+        select(thing)
+        assert addon_module("importing.standing").standing(refined, bpy.context.scene).thing == twin
+        assert bpy.ops.cograd3d.import_result(job=refined.id) == {"FINISHED"}
+        assert (thing["cograd3d"]["job"], twin["cograd3d"]["job"]) == (job.id, refined.id)
+
     def test_two_refinements_of_the_same_one_after_the_other(self, thing, job, another_job):
         for name in ("2026-01-02-a-golden-teapot-0a1b2e", "2026-01-02-a-golden-teapot-0a1b2f"):
             bpy.ops.cograd3d.import_result(job=another_job(name, {"refines": str(job.path)}).id)
