@@ -22,6 +22,7 @@ from .errors import OutputError
 
 __all__ = [
     "LEFT_BESIDE_SECONDS",
+    "absolute",
     "atomic_path",
     "atomic_write_bytes",
     "atomic_write_json",
@@ -52,6 +53,11 @@ _FULL = frozenset(code for code in (errno.ENOSPC, getattr(errno, "EDQUOT", None)
 _FORBIDDEN = frozenset((errno.EACCES, errno.EPERM, errno.EROFS))
 _OCCUPIED = frozenset((errno.EISDIR, errno.ENOTEMPTY, errno.EEXIST))
 _CANNOT_SYNC = frozenset((errno.EINVAL, errno.ENOTSUP, errno.EBADF))
+
+
+def absolute(path: str | os.PathLike[str]) -> Path:
+    """A path from the folder that the process is in, `~` being the user's home; a `~` that is nobody's stays a name."""
+    return Path(os.path.abspath(os.path.expanduser(path)))
 
 
 def disk_is_full(error: OSError) -> bool:

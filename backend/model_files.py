@@ -21,7 +21,7 @@ from typing import Any
 
 from .environment import data_folder
 from .errors import InputError, PriorError
-from .files import atomic_write_json, output_error
+from .files import absolute, atomic_write_json, output_error
 from .guidance.kinds import KINDS
 from .guidance.pipeline_files import INDEX_FILE
 from .guidance.recognition import (
@@ -85,7 +85,7 @@ def add_folder(folder: Path | str, environ: Mapping[str, str] = os.environ) -> P
         InputError: it is no folder.
         OutputError: that cannot be written down.
     """
-    path = _absolute(folder)
+    path = absolute(folder)
     if not path.is_dir():
         raise InputError(f"{path} is no folder.", remedy="Name the folder that holds models, or that of the program that uses them.")
     if path not in folders(environ):
@@ -100,7 +100,7 @@ def remove_folder(folder: Path | str, environ: Mapping[str, str] = os.environ) -
         InputError: it was not looked in.
         OutputError: that cannot be written down.
     """
-    path, known = _absolute(folder), folders(environ)
+    path, known = absolute(folder), folders(environ)
     if path not in known:
         raise InputError(f"Models are not looked for in {path}.", remedy=f"They are in: {', '.join(map(str, known)) or 'no folder'}.")
     _keep([other for other in known if other != path], environ)
@@ -114,10 +114,6 @@ def _keep(chosen: Iterable[Path], environ: Mapping[str, str]) -> None:
     except OSError as error:
         raise output_error(error, file) from error
     atomic_write_json(file, {"format": 1, "folders": [str(path) for path in chosen]})
-
-
-def _absolute(folder: Path | str) -> Path:
-    return Path(os.path.abspath(os.path.expanduser(folder)))
 
 
 def hub_cache(environ: Mapping[str, str] = os.environ) -> Path:

@@ -14,6 +14,7 @@ from . import environment, preflight, settings
 from .config import NO_SMALL_VAE, GenerationConfig
 from .embedded import vocabulary
 from .errors import InputError, JobError, PriorError
+from .files import absolute
 from .guidance.kinds import HUB_ID
 from .job import JobFolder
 from .protocol import JobSpec
@@ -80,8 +81,8 @@ def make_request(
         initial=config.gaussians.initial if "gaussians.initial" in values else "",
         overrides={name: settings.plain(value) for name, value in values.items()},
         without=tuple(without),
-        settings_file=str(_absolute(settings_file)) if settings_file else "",
-        outputs=tuple(str(_absolute(path)) for path in outputs),
+        settings_file=str(absolute(settings_file)) if settings_file else "",
+        outputs=tuple(str(absolute(path)) for path in outputs),
         overwrite=overwrite,
     )
     return spec, config
@@ -143,18 +144,14 @@ def check_resume(job: JobFolder, outputs: Sequence[Path | str] | None = None, *,
 def check_outputs(outputs: Sequence[Path | str], *, overwrite: bool) -> None:
     """Refuse files that could not be written at the end. Raises `OutputError` or `ResourceError`."""
     for path in outputs:
-        preflight.check_output(_absolute(path), overwrite=overwrite)
-
-
-def _absolute(path: Path | str) -> Path:
-    return Path(os.path.abspath(os.path.expanduser(path)))
+        preflight.check_output(absolute(path), overwrite=overwrite)
 
 
 def _absolute_if_file(name: str, value: Any) -> Any:
     """The value of a setting; as an absolute path where it names a file or folder that exists."""
     if name not in _MAY_NAME_FILES or not isinstance(value, str) or not value or value in _MAY_NAME_FILES[name]:
         return value
-    path = _absolute(value)
+    path = absolute(value)
     return str(path) if path.exists() else value
 
 

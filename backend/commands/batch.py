@@ -9,7 +9,6 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import json
-import os
 import sys
 import time
 from collections.abc import Iterator, Sequence
@@ -26,7 +25,7 @@ from ..execution.gpus import usable_gpus
 from ..execution.local import default_processes
 from ..execution.manifest import SUMMARY_FILE, BatchJob, Manifest, SummaryRow, write_summary
 from ..execution.task import Outcome, Task
-from ..files import output_error
+from ..files import absolute, output_error
 from ..job import JobFolder
 from ..job_lines import read_lines
 from ..protocol import JobSpec
@@ -191,7 +190,7 @@ def _plan(args: argparse.Namespace) -> _Plan:
 
 
 def _root(args: argparse.Namespace) -> Path:
-    return Path(os.path.abspath(os.path.expanduser(args.output)))
+    return absolute(args.output)
 
 
 def _read_prompts(path: Path) -> list[tuple[int, str]]:

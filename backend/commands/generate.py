@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
-import os
 import shlex
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -17,6 +16,7 @@ from .. import machine, models, request, settings
 from ..config import GenerationConfig
 from ..console import Console
 from ..errors import OutputError, UsageError
+from ..files import absolute
 from ..job import JobFolder
 from ..protocol import JobSpec
 from ..refinement import refine
@@ -191,7 +191,7 @@ def _regions(text: str) -> tuple[int, ...]:
 
 
 def _outputs(args: argparse.Namespace) -> tuple[str, ...]:
-    return tuple(os.path.abspath(os.path.expanduser(path)) for path in args.output or ())
+    return tuple(str(absolute(path)) for path in args.output or ())
 
 
 def _assignments(args: argparse.Namespace) -> Iterator[tuple[str, Any, str]]:
@@ -206,7 +206,7 @@ def _assignments(args: argparse.Namespace) -> Iterator[tuple[str, Any, str]]:
 
 
 def _job_path(args: argparse.Namespace) -> Path | None:
-    return None if args.job is None else Path(os.path.abspath(os.path.expanduser(args.job)))
+    return None if args.job is None else absolute(args.job)
 
 
 def _check_resume(args: argparse.Namespace) -> None:

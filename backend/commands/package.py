@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import argparse
-import os
 from pathlib import Path
 
 from .. import packaging
+from ..files import absolute
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -19,6 +19,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    made = packaging.build(Path(os.path.abspath(os.path.expanduser(args.output))), packaging.find_tool(args.blender))
+    made = packaging.build(absolute(args.output), packaging.find_tool(args.blender))
     print(f"{made.path}: {made.size / 1000:,.0f} kB, {len(made.files)} files")
     return 0

@@ -106,14 +106,14 @@ def extract_surface(
         confidence, cosine = depth_confidence(surface_depth, alpha, silhouettes, Ks)
         confidence[~trusted] = 0.0
         distance = fuse_depth(grid, hull, surface_depth, confidence, cosine, viewmats, Ks)
-        return restore_thin_parts(doubted(hull, ndimage.gaussian_filter(distance, 1.0), grid.spacing), hull)
+        field = restore_thin_parts(doubted(hull, ndimage.gaussian_filter(distance, 1.0), grid.spacing), hull)
+        return connect_pieces(field, grid)
 
     field = carved(PENETRATED, thicken_walls)
-    if lost_outline(mesh_field(field, grid) if (field < 0).any() else None, silhouettes, viewmats, Ks) > LOST:
-        field = carved(PENETRATED_FOG, thicken)
     progress(0.9)
-
-    surface = mesh_field(connect_pieces(field, grid), grid)
+    surface = mesh_field(field, grid) if (field < 0).any() else None
+    if surface is None or lost_outline(surface, silhouettes, viewmats, Ks) > LOST:
+        surface = mesh_field(carved(PENETRATED_FOG, thicken), grid)
     progress(1.0)
     return surface
 
@@ -212,10 +212,8 @@ def penetration_depths(
     return np.concatenate(gaps)
 
 
-def lost_outline(surface: tuple[np.ndarray, np.ndarray] | None, silhouettes: np.ndarray, viewmats: np.ndarray, Ks: np.ndarray) -> float:
-    """Share of the silhouettes, but for their outermost pixel, that a surface (vertices, faces; None: nothing) leaves empty."""
-    if surface is None:
-        return 1.0
+def lost_outline(surface: tuple[np.ndarray, np.ndarray], silhouettes: np.ndarray, viewmats: np.ndarray, Ks: np.ndarray) -> float:
+    """Share of the silhouettes, but for their outermost pixel, that a surface (vertices, faces) leaves empty."""
     inside = lost = 0
     for i in range(0, len(silhouettes), 3):
         face_index, _, _ = rasterize_mesh(*surface, viewmats[i], Ks[i], silhouettes.shape[2], silhouettes.shape[1])

@@ -14,7 +14,7 @@ AGREEMENT = 22.0
 """dB. Measured with the teapot of these tests: 27.5 to 31.6 in its 36 regions."""
 
 CLEARLY_WORSE = 2.0
-"""dB that a wrong import has to lose. Measured in `REGIONS`, where it loses least: mirrored 2.8, a tenth too large 10, turned 8.6."""
+"""dB that a wrong import has to lose. Measured in the one of `REGIONS` that loses least: mirrored 2.8, a tenth too large 10, turned 8.6."""
 
 SIZE = 256
 """Pixels of the worker's pictures."""
