@@ -32,6 +32,7 @@ from .environment import (
     write_whole,
 )
 from .errors import ResourceError, SetupError
+from .locks import try_lock
 from .pip_process import Pip, PipFailed, Progress, Report, silent
 
 TORCH_INDEX = "https://download.pytorch.org/whl"
@@ -287,33 +288,18 @@ def _installer_lock(root: Path, report: Report | None) -> Iterator[BinaryIO]:
         raise SetupError(f"Nothing can be written to {root.parent}: {error.strerror or error}.", remedy=_ELSEWHERE) from error
     with file:
         waiting = False
-        while not _try_lock(file):
-            if report is None:
-                raise SetupError(f"Another process is installing {root}.", remedy="Wait until it has finished.")
-            if not waiting:
-                report(Progress("Another process is installing the environment; waiting for it"))
-                waiting = True
-            time.sleep(0.5)
+        with told_as_setup_error(root.parent, _ELSEWHERE):
+            while not try_lock(file.fileno()):
+                if report is None:
+                    raise SetupError(f"Another process is installing {root}.", remedy="Wait until it has finished.")
+                if not waiting:
+                    report(Progress("Another process is installing the environment; waiting for it"))
+                    waiting = True
+                time.sleep(0.5)
         yield file
 
 
 _ELSEWHERE = "Choose another folder with `python3 -m backend setup --location DIR`."
-
-
-def _try_lock(file: BinaryIO) -> bool:
-    try:
-        if sys.platform == "win32":
-            import msvcrt
-
-            file.seek(0)
-            msvcrt.locking(file.fileno(), msvcrt.LK_NBLCK, 1)
-        else:
-            import fcntl
-
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError:
-        return False
-    return True
 
 
 # --- Steps

@@ -22,15 +22,11 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import datetime
-import errno
 import itertools
 import json
-import logging
 import os
 import re
 import secrets
-import sys
-import time
 import unicodedata
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
@@ -44,19 +40,11 @@ from .errors import JobError
 from .files import atomic_path, atomic_write_json, output_error, remove_leftovers
 from .job_checkpoints import Checkpoint, CheckpointStore
 from .job_lines import LineAppender, read_lines
+from .locks import FolderLock
 from .protocol import JobSpec, Message
 from .wire import LineError, from_fields
 
 __all__ = ["JobFolder", "JobState", "slug"]
-
-_LOCKED = frozenset((errno.EACCES, errno.EAGAIN, errno.EDEADLK))
-_NO_LOCKS = frozenset(code for code in (errno.ENOSYS, errno.ENOLCK, errno.EOPNOTSUPP, getattr(errno, "ENOTSUP", None)) if code is not None)
-_LOCKED_BYTE = 1 << 30  # Windows locks bytes, and a locked byte cannot be read: lock one far behind the text
-
-_LOCK_PATIENCE = 0.3
-"""Seconds a process waits for the lock of a job before it says that another one works on it."""
-
-_log = logging.getLogger(__name__)
 
 
 def slug(prompt: str, length: int = 32) -> str:
@@ -110,7 +98,7 @@ class JobFolder:
     def __init__(self, path: Path) -> None:
         self.path = path
         self._lock_depth = 0
-        self._lock_file: int | None = None
+        self._lock = FolderLock(path)
         self._appenders: dict[str, LineAppender] = {}
         self._checkpoints = CheckpointStore(self.checkpoints_path, JobState.VERSION)
         self._state: JobState | None = None
@@ -237,6 +225,11 @@ class JobFolder:
         """The Gaussians it was made of."""
         return self.path / "splats.ply"
 
+    @property
+    def lock_path(self) -> Path:
+        """Locked while a process works here; it has that process's number, or the last one's."""
+        return self._lock.path
+
     # --- spec, config, state
 
     @property
@@ -310,9 +303,7 @@ class JobFolder:
             OutputError: the folder is not writable.
         """
         if self._lock_depth == 0:
-            descriptor = self._acquire()
-            self._sign(descriptor)
-            self._lock_file = descriptor
+            self._lock.acquire()
             self._state = None  # another process may have gone on since it was read
             self._remove_leftovers()
         self._lock_depth += 1
@@ -333,54 +324,12 @@ class JobFolder:
         """Close what is open in this folder and give up the lock."""
         while self._appenders:
             self._appenders.popitem()[1].close()
-        if self._lock_file is not None:
-            os.close(self._lock_file)  # closing unlocks
-            self._lock_file = None
+        self._lock.release()
 
     @property
     def in_use(self) -> bool:
-        """Whether another process works on this job now."""
-        if self._lock_file is not None:
-            return False
-        try:
-            os.close(self._acquire(patience=0.0))
-        except JobError:
-            return True
-        return False
-
-    def _acquire(self, *, patience: float = _LOCK_PATIENCE) -> int:
-        """A descriptor that holds the lock; `patience` seconds are allowed for somebody who only looks whether it is held (`in_use`)."""
-        path = self.path / "job.lock"
-        try:
-            descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
-        except OSError as error:
-            raise output_error(error, path) from error
-        deadline = time.monotonic() + patience
-        while True:
-            try:
-                _lock_descriptor(descriptor)
-                return descriptor
-            except OSError as error:
-                if error.errno in _LOCKED and time.monotonic() < deadline:
-                    time.sleep(0.02)
-                    continue
-                holder = _read_holder(descriptor)
-                os.close(descriptor)
-                if error.errno not in _LOCKED:
-                    raise output_error(error, path) from error
-                raise JobError(
-                    f"Another process{f' ({holder})' if holder else ''} is working on {self.path}.",
-                    remedy="Wait until it is done, or end it first.",
-                ) from error
-
-    def _sign(self, descriptor: int) -> None:
-        """Leave this process's number in the lock file, for the message that others get."""
-        try:
-            os.ftruncate(descriptor, 0)
-            os.write(descriptor, f"{os.getpid()}\n".encode())
-        except OSError as error:
-            os.close(descriptor)
-            raise output_error(error, self.path / "job.lock") from error
+        """Whether another process works on this job now. Raises `OutputError` if the folder is not writable."""
+        return self._lock.is_held_elsewhere()
 
     # --- events, trace
 
@@ -468,35 +417,6 @@ class JobFolder:
             pass
         except OSError as error:
             raise output_error(error, path) from error
-
-
-def _lock_descriptor(descriptor: int) -> None:
-    """Take an exclusive lock that the system gives up with the process. Raises `OSError` at once if somebody has it."""
-    if sys.platform == "win32":
-        import msvcrt
-
-        os.lseek(descriptor, _LOCKED_BYTE, os.SEEK_SET)
-        msvcrt.locking(descriptor, msvcrt.LK_NBLCK, 1)
-        os.lseek(descriptor, 0, os.SEEK_SET)
-        return
-    import fcntl
-
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError as error:
-        if error.errno not in _NO_LOCKS:
-            raise
-        _log.warning("this file system has no locks: do not start the same job twice")
-
-
-def _read_holder(descriptor: int) -> str:
-    """The process that a lock file names; empty if it names none."""
-    try:
-        os.lseek(descriptor, 0, os.SEEK_SET)
-        text = os.read(descriptor, 32).decode("ascii", "replace").strip()
-    except OSError:
-        return ""
-    return text if text.isdigit() else ""
 
 
 def _config_document(config: GenerationConfig | Mapping[str, Any]) -> Mapping[str, Any]:

@@ -26,8 +26,8 @@ from ..execution.local import default_processes
 from ..execution.manifest import SUMMARY_FILE, BatchJob, Manifest, SummaryRow, write_summary
 from ..execution.task import Outcome, Task
 from ..files import absolute, output_error
-from ..job import JobFolder
 from ..job_lines import read_lines
+from ..locks import work_alone
 from ..protocol import JobSpec
 from ..wording import in_options
 
@@ -94,8 +94,7 @@ def run(args: argparse.Namespace) -> int:
         root.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise output_error(error, root) from error
-    # The lock of a job folder does for the folder of many: one batch at a time works here.
-    with JobFolder(root).lock():
+    with work_alone(root):
         plan = _plan(args)
         report = _Report(plan, as_json=args.json, quiet=args.quiet)
         code = 0

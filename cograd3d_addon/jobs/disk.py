@@ -88,7 +88,7 @@ def is_in_use(folder: JobFolder) -> bool:
 def lock_holder(folder: JobFolder) -> int:
     """The process that wrote its number into the lock file, 0 if none did; it holds the lock only if `is_in_use` says so."""
     try:
-        return int((folder.path / "job.lock").read_bytes()[:32])
+        return int(folder.lock_path.read_bytes()[:32])
     except (OSError, ValueError):
         return 0
 

@@ -58,7 +58,7 @@ def run(args: argparse.Namespace) -> int:
         ResourceError: the device is not there.
     """
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # read when torch loads: threads that spin for each other stall on busy cores
-    from ...job import JobFolder
+    from ...locks import work_alone
     from ...pipeline import pick_device
     from .optimizers import Rates
     from .trainer import Budget, Settings, Trainer
@@ -78,8 +78,7 @@ def run(args: argparse.Namespace) -> int:
         args.run.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise output_error(error, args.run) from error
-    # The lock of a job folder does for a training run: two processes would write and remove each other's checkpoints.
-    with JobFolder(args.run).lock():
+    with work_alone(args.run):  # two processes would write and remove each other's checkpoints
         trainer = Trainer(args.run, settings, device=args.device, init=args.init)
         return trainer.run(budget, export=args.export, checkpoint_minutes=args.checkpoint_minutes, sheet_minutes=args.sheet_minutes)
 

@@ -75,7 +75,7 @@ def run(args: argparse.Namespace) -> int:
         JobError: another process adds to this report.
     """
     from ...guidance.load import load_prior
-    from ...job import JobFolder
+    from ...locks import work_alone
     from ...pipeline import pick_device
     from .runs import Terms, plan
 
@@ -89,8 +89,8 @@ def run(args: argparse.Namespace) -> int:
     runs = plan(compared, _pairs(args), terms, reference, prior, work)
     del prior
     args.report.mkdir(parents=True, exist_ok=True)
-    # The lock of a job folder does for the report: two galleries would do the same runs, and each forget the other's records.
-    with contextlib.nullcontext() if args.report_only else JobFolder(args.report).lock():
+    # Two galleries would do the same runs, and each forget the other's records.
+    with contextlib.nullcontext() if args.report_only else work_alone(args.report):
         return _complete(runs, args)
 
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import json
+import os
 import sys
 import threading
 from collections.abc import Callable
@@ -14,7 +16,7 @@ from backend import environment, installation, machine
 from backend.environment import Environment, Status
 from backend.errors import SetupError
 from backend.installation import VerificationError
-from backend.pip_process import Pip, Progress
+from backend.pip_process import Pip, Progress, silent
 
 from .installed import put_environment, put_package
 
@@ -184,6 +186,14 @@ class TestInstall:
             SetupError, match=r"could not be installed: Could not find a version that satisfies the requirement numpy==2\.4\.6\."
         ):
             install(root)
+
+    def test_a_lock_that_cannot_be_had_is_no_reason_to_wait(self, root, monkeypatch):
+        def refuse(descriptor):
+            raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+        monkeypatch.setattr(installation, "try_lock", refuse)
+        with pytest.raises(SetupError, match=os.strerror(errno.EIO)), installation._installer_lock(root, silent):
+            pytest.fail("installing without a lock")
 
     def test_a_second_installer_waits_and_finds_the_work_done(self, root, pip, monkeypatch):
         plan, told = installation.plan(Environment(root)), threading.Event()
