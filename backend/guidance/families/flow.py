@@ -20,7 +20,8 @@ from .family import Family
 log = logging.getLogger(__name__)
 
 SD3_T5_TOKENS = 256
-FLUX_T5_TOKENS = 512
+FLUX_DEV_T5_TOKENS, FLUX_SCHNELL_T5_TOKENS = 512, 256
+"""What each was trained with; T5's padding is attended to, so that more of it is another prompt."""
 TIMESTEPS = 1000
 """What the transformers' embedding of time counts up to."""
 FLUX_GUIDANCE = 3.5
@@ -96,12 +97,13 @@ class Flux(Family):
         return {"guidance_scale": 1.0, "weighting": "flow", "clamp": 0.0, "resolutions": (size // 2, size)}
 
     def embed(self, texts: Sequence[TextLoader | None], prompts: Sequence[str], config: Mapping[str, Any]) -> dict[str, Tensor]:
-        """`embeddings` [B, 512, width] of T5, `pooled` [B, width] of CLIP."""
+        """`embeddings` [B, 512 or 256, width] of T5, `pooled` [B, width] of CLIP."""
         first, second = texts
         assert first is not None and second is not None
+        tokens = FLUX_DEV_T5_TOKENS if config["guidance_embeds"] else FLUX_SCHNELL_T5_TOKENS
         return {
             "pooled": encode(first, prompts).pooler_output,
-            "embeddings": encode(second, prompts, length=FLUX_T5_TOKENS, mask=False).last_hidden_state,
+            "embeddings": encode(second, prompts, length=tokens, mask=False).last_hidden_state,
         }
 
     def predict(self, denoiser: Any, sample: Tensor, time: Tensor, conditioning: Mapping[str, Tensor], pixels: tuple[int, int]) -> Tensor:

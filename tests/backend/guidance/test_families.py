@@ -265,10 +265,11 @@ def test_flux_is_given_packed_latents_their_places_and_a_guidance(priors: dict[s
     torch.testing.assert_close(noise, (n * z_t + (1 - sigma) * velocity).float(), atol=1e-4, rtol=1e-4)
 
 
-def test_flux_schnell_is_given_no_guidance(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_flux_schnell_is_given_no_guidance_and_the_text_it_was_trained_with(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     prior = load(write_model(tmp_path, "flux", guidance_embeds=False))
     given, *_ = ask(prior, monkeypatch, torch.randn(1, 16, 8, 8), torch.tensor([300]), placed(prior, ["a red cat"]))
     assert given["guidance"] is None
+    assert given["encoder_hidden_states"].shape[1] == len(given["txt_ids"]) == 256
 
 
 @pytest.mark.parametrize("kind", ["sd3", "flux"])
