@@ -11,8 +11,8 @@ from PIL import Image
 from .cameras import orbit_camera
 from .files import atomic_path, output_error
 from .gaussians.model import GaussianModel
+from .gaussians.rendering import render_cameras
 from .job import JobFolder
-from .method.optimizer import render_cameras
 from .method.view_grid import ViewGrid
 
 PREVIEW_AZIMUTHS, PREVIEW_ELEVATION, PREVIEW_PIXELS = (0, 90, 180, 270), 15, 128

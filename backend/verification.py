@@ -71,9 +71,9 @@ def prove() -> None:
     from .embedded.renderer import render_channels
     from .gaussians.initialize import initialize
     from .gaussians.rasterize import warm_up
+    from .gaussians.rendering import render_cameras, stack_cameras
     from .meshing import textured_mesh
     from .method import fusion_sweeps
-    from .method.optimizer import render_cameras, stack_cameras
 
     warm_up()
     bank_kernels.warm_up()

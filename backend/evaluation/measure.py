@@ -18,10 +18,10 @@ from ..embedded.renderer import FOV
 from ..embedded.vocabulary import Description
 from ..files import atomic_path
 from ..gaussians.model import GaussianModel
+from ..gaussians.rendering import render_cameras
 from ..job import JobFolder
 from ..meshing.turntable import read_asset
 from ..meshing.zbuffer import box_downsample, render_textured, supersampled
-from ..method.optimizer import render_cameras
 from ..pipeline import run_job
 from ..protocol import JobSpec
 from .metrics import psnr, silhouette_iou

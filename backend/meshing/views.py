@@ -61,16 +61,11 @@ def render_in_batches(render: Render, cameras: Sequence[Camera], batch: int = 8)
 
 def gaussian_render(model: GaussianModel) -> Render:
     """The Gaussians as a `Render`, without gradients."""
-    import torch
-
-    device = model.device
+    from ..gaussians.rendering import render_cameras
 
     def render(cameras: Sequence[Camera]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        viewmats, Ks = (torch.as_tensor(a, dtype=torch.float32, device=device) for a in stacked(cameras))
-        with torch.no_grad():
-            white = torch.ones(len(cameras), 3, device=device)
-            output = model.render(viewmats, Ks, cameras[0].width, cameras[0].height, white)
-        return output.rgb.cpu().numpy(), output.alpha[..., 0].cpu().numpy(), output.depth[..., 0].cpu().numpy()
+        rgb, alpha, depth = (values.cpu().numpy() for values in render_cameras(model, cameras))
+        return rgb, alpha[..., 0], depth[..., 0]
 
     return render
 

@@ -14,7 +14,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ..cameras import Camera, intrinsics, orbit_viewmats
+from ..cameras import intrinsics, orbit_viewmats
 from ..config import GenerationConfig, OptimizerConfig
 from ..errors import ConfigError, PriorError
 from ..gaussians.densify import Densifier
@@ -335,25 +335,8 @@ def make_optimizers(model: GaussianModel, settings: OptimizerConfig) -> dict[str
     }
 
 
-def stack_cameras(cameras: list[Camera], device: torch.device) -> tuple[Tensor, Tensor]:
-    """viewmats [C, 4, 4] and Ks [C, 3, 3], float32."""
-    viewmats = np.stack([camera.viewmat for camera in cameras])
-    return _float32(viewmats, device), _float32(np.stack([camera.K for camera in cameras]), device)
-
-
 def _float32(values: np.ndarray, device: torch.device) -> Tensor:
     return torch.from_numpy(values.astype(np.float32)).to(device)
-
-
-@torch.no_grad()
-def render_cameras(
-    model: GaussianModel, cameras: list[Camera], background: float | tuple[float, float, float] = 1.0
-) -> tuple[Tensor, Tensor, Tensor]:
-    """Colour [C, H, W, 3], coverage [C, H, W, 1] and expected depth [C, H, W, 1] from cameras of one size; no gradient."""
-    viewmats, Ks = stack_cameras(cameras, model.device)
-    colour = torch.as_tensor(background, dtype=torch.float32, device=model.device).expand(len(cameras), 3)
-    rendered = model.render(viewmats, Ks, cameras[0].width, cameras[0].height, colour)
-    return rendered.rgb, rendered.alpha, rendered.depth
 
 
 def _adam_state(optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:

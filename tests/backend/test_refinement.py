@@ -16,10 +16,10 @@ from backend.control import Control
 from backend.errors import ConfigError, JobError
 from backend.gaussians.initialize import initialize
 from backend.gaussians.model import GaussianModel
+from backend.gaussians.rendering import render_cameras
 from backend.job import JobFolder
 from backend.job_lines import trace_visits
 from backend.meshing.views import pixel_blur, with_pixel_blur
-from backend.method.optimizer import render_cameras
 from backend.method.view_grid import ViewGrid
 from backend.pipeline import run_job
 from backend.protocol import JobSpec

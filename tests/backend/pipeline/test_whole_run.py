@@ -14,9 +14,9 @@ from backend import settings
 from backend.cameras import orbit_camera
 from backend.embedded.exact_prior import ExactPrior
 from backend.gaussians.model import GaussianModel
+from backend.gaussians.rendering import render_cameras
 from backend.job import JobFolder
 from backend.job_lines import trace_visits
-from backend.method.optimizer import render_cameras
 from backend.protocol import CheckpointWritten, Event, Notice, Phase, PreviewReady, Regions, Result
 
 from .small_runs import config, execute, make_job
