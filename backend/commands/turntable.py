@@ -12,7 +12,7 @@ _PICTURES = (".png", ".gif", ".webp")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("file", type=Path, metavar="FILE", help="what to look at: a mesh (.glb, .obj) or splats (.ply)")
+    parser.add_argument("file", type=Path, metavar="FILE", help="what to look at: a mesh (.glb, .obj, .ply) or splats (.ply)")
     parser.add_argument(
         "--output",
         type=Path,

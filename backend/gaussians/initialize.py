@@ -9,7 +9,6 @@ around the others.
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -19,10 +18,10 @@ from torch import Tensor
 from ..config import GaussiansConfig
 from ..errors import InputError
 from ..mesh_faults import find_fault
+from ..meshing.foreign import FIT_RADIUS, Contents, Piece, Unreadable, bounding_ball, read_contents
 from .model import GaussianModel
 from .splat_file import is_splat_file
 
-FIT_RADIUS = 0.9
 MESH_SUFFIXES = (".obj", ".ply", ".glb", ".stl")
 POINT_SUFFIXES = (".ply", ".xyz")
 Y_UP_SUFFIXES = (".obj", ".glb")
@@ -30,7 +29,14 @@ GREY = 0.5
 GROWN_COLOUR = 0.2
 """Largest amount by which each channel of a grown point is brighter than the point it grew from (GaussianDreamer's 0.2)."""
 
-_Cloud = tuple[np.ndarray, np.ndarray | None]  # points [N, 3] and their colours [N, 3] in display space, if any
+LARGEST_SPREAD = 1 / 4
+"""Of the copies of a cloud's points around them, in that cloud's radii."""
+
+MOST_OUTSIDE = 0.1
+"""Share of a file's Gaussians that may lie beyond `gaussians.bound`, onto which they are brought; of more, only a shell would be left."""
+
+Cloud = tuple[np.ndarray, np.ndarray | None]
+"""Points [N, 3] and their colours [N, 3] in display space, if any."""
 
 
 def initialize(
@@ -94,24 +100,27 @@ def neighbour_distance(points: np.ndarray, default: float, neighbours: int = 3) 
     return distances[:, 1:].mean(axis=1).astype(np.float32)
 
 
-def sample_file(path: Path, count: int, rng: np.random.Generator) -> _Cloud:
-    """About `count` points of a blockout, placed in the world.
+def sample_file(path: Path, count: int, rng: np.random.Generator) -> Cloud:
+    """`count` points of a blockout, placed in the world.
 
     Returns:
-        [N, 3] points, and their colours [N, 3] in display space, or None if the file has none. A mesh gives exactly `count` points,
-        uniformly over its area; a point cloud gives a random choice of its points or, if it has fewer, all of them and perturbed copies.
+        [N, 3] points, and their colours [N, 3] in display space, or None if the file has none. A mesh gives points that are uniform over
+        its area; a point cloud gives a random choice of its points or, if it has fewer, all of them and perturbed copies.
 
     Raises:
         InputError: the file is missing, unreadable or empty.
     """
     suffix = _readable_suffix(path)
-    meshes, clouds = ([], [_read_xyz(path)]) if suffix == ".xyz" else _read_geometry(path)
-    extent = np.concatenate([mesh.vertices[np.unique(mesh.faces)] for mesh in meshes] or [points for points, _ in clouds])
-    centre = (extent.min(axis=0) + extent.max(axis=0)) / 2
-    radius = np.linalg.norm(extent - centre, axis=1).max()
+    try:
+        contents = Contents([], [_read_xyz(path)]) if suffix == ".xyz" else read_contents(path)
+    except Unreadable as error:
+        raise _unusable(path, str(error)) from error
+    pieces, clouds = contents.pieces, contents.clouds
+    extent = np.concatenate([piece.vertices[np.unique(piece.faces)] for piece in pieces] or [points for points, _ in clouds])
+    centre, radius = bounding_ball(extent)
     if not radius > 0:
         raise _unusable(path, "all its points coincide")
-    points, colors = _sample_surfaces(meshes, count, rng, suffix) if meshes else _sample_points(clouds, count, rng)
+    points, colors = _sample_surfaces(pieces, count, rng) if pieces else _sample_points(clouds, count, rng, LARGEST_SPREAD * radius)
     points = (points - centre) * (FIT_RADIUS / radius)
     if suffix in Y_UP_SUFFIXES:
         points = np.stack([points[:, 0], -points[:, 2], points[:, 1]], axis=1)
@@ -136,8 +145,18 @@ def _readable_suffix(path: Path) -> str:
 
 
 def _from_splats(path: Path, config: GaussiansConfig, pixel_blur: float) -> GaussianModel:
-    """Gaussians of an earlier run, as wide as they are once the rasteriser has blurred them, with the degree that the settings ask for."""
+    """Gaussians of an earlier run, as wide as they are once the rasteriser has blurred them, with the degree that the settings ask for.
+
+    Raises:
+        InputError: the file is damaged, or of a scene that stands or is sized otherwise than ours.
+    """
     state = GaussianModel.load_ply(path).state_dict()
+    reach = state["means"].norm(dim=1)
+    if (reach > 1.001 * config.bound).float().mean() > MOST_OUTSIDE:  # a run's own may lie a rounding beyond
+        raise InputError(
+            f"The Gaussians of {path.name} reach {reach.max():.3g} from the origin, and nothing is looked at beyond {config.bound:g}.",
+            remedy=f"Move and scale them into the ball of radius {config.bound:g} around the origin, with Z up and the front towards -Y.",
+        )
     missing = (config.sh_degree + 1) ** 2 - 1
     rest = state.pop("shN", torch.zeros(len(state["means"]), 0, 3))[:, :missing]
     if missing:
@@ -148,48 +167,29 @@ def _from_splats(path: Path, config: GaussiansConfig, pixel_blur: float) -> Gaus
     return model
 
 
-def _read_xyz(path: Path) -> _Cloud:
-    """Lines `x y z` or `x y z r g b`; colours in 0..255 or, if none exceeds 1, in 0..1. Blank lines and # comments are skipped."""
+def _read_xyz(path: Path) -> Cloud:
+    """Lines `x y z` or `x y z r g b`; colours in 0..255 or, if none exceeds 1, in 0..1. Blank lines and # comments are skipped.
+
+    Where a colour would be negative, those columns are normals, and are left alone.
+    """
     try:
         table = np.loadtxt(path, dtype=np.float64, ndmin=2)
     except (OSError, ValueError) as error:
         raise _unusable(path, "it is not a table of numbers") from error
     if table.shape[0] == 0 or table.shape[1] not in (3, 6):
         raise _unusable(path, "its lines are not `x y z` or `x y z r g b`")
-    points, colors = table[:, :3], table[:, 3:] if table.shape[1] == 6 else None
+    points, colors = table[:, :3], table[:, 3:] if table.shape[1] == 6 and not (table[:, 3:] < 0).any() else None
     if fault := find_fault(points, colors=colors):
         raise _unusable(path, fault)
-    return points, None if colors is None else np.clip(colors / (255 if colors.max() > 1 else 1), 0, 1)
+    return points, None if colors is None else np.minimum(colors / (255 if colors.max() > 1 else 1), 1)
 
 
-def _read_geometry(path: Path) -> tuple[list[Any], list[_Cloud]]:
-    """All meshes of a file with their transforms applied, and all point clouds as (points, colours)."""
-    import trimesh
+def _sample_points(clouds: list[Cloud], count: int, rng: np.random.Generator, largest_spread: float) -> Cloud:
+    """`count` of the points; if there are fewer, all of them and copies displaced by about the distance between neighbours.
 
-    try:
-        parts = trimesh.load_scene(path).dump()
-    except Exception as error:  # a parser fails on a damaged file in as many ways as there are damages
-        raise _unusable(path, f"it could not be read ({type(error).__name__})") from error
-    meshes, clouds = [], []
-    for part in parts:
-        fault = None
-        if isinstance(part, trimesh.Trimesh) and len(part.faces):
-            fault = find_fault(part.vertices, part.faces, uv=_texture(part)[1])
-            if not fault and part.area > 0:
-                meshes.append(part)
-        elif isinstance(part, trimesh.PointCloud) and len(part.vertices):
-            fault = find_fault(part.vertices)
-            colors = np.asarray(part.colors)
-            clouds.append((np.asarray(part.vertices), colors[:, :3] / 255 if len(colors) == len(part.vertices) else None))
-        if fault:
-            raise _unusable(path, fault)
-    if not meshes and not clouds:
-        raise _unusable(path, "it holds neither faces nor points")
-    return meshes, clouds
-
-
-def _sample_points(clouds: list[_Cloud], count: int, rng: np.random.Generator) -> _Cloud:
-    """`count` of the points; if there are fewer, all of them and copies displaced by about the distance between neighbours."""
+    Args:
+        largest_spread: that distance is taken for this much at most: of few points, and of one far from the others, it tells no detail.
+    """
     points = np.concatenate([points for points, _ in clouds])
     if any(colors is not None for _, colors in clouds):
         colors = np.concatenate([np.full_like(part, GREY) if part_colors is None else part_colors for part, part_colors in clouds])
@@ -199,70 +199,25 @@ def _sample_points(clouds: list[_Cloud], count: int, rng: np.random.Generator) -
         chosen = np.sort(rng.choice(len(points), count, replace=False))
         return points[chosen], None if colors is None else colors[chosen]
     copied = rng.integers(len(points), size=count - len(points))
-    spread = neighbour_distance(points, default=0.0)[copied, None]
+    spread = np.minimum(neighbour_distance(points, default=0.0), largest_spread)[copied, None]
     copies = points[copied] + spread * rng.standard_normal((len(copied), 3)) / np.sqrt(3)
     return np.concatenate([points, copies]), None if colors is None else np.concatenate([colors, colors[copied]])
 
 
-def _sample_surfaces(meshes: list[Any], count: int, rng: np.random.Generator, suffix: str) -> _Cloud:
-    """`count` points, uniform over the area of all meshes together."""
-    areas = np.array([mesh.area for mesh in meshes])
+def _sample_surfaces(pieces: list[Piece], count: int, rng: np.random.Generator) -> Cloud:
+    """`count` points, uniform over the area of all pieces together."""
+    areas = np.array([piece.areas.sum() for piece in pieces])
     shares = rng.multinomial(count, areas / areas.sum())
     points, colors = [], []
-    for mesh, share in zip(meshes, shares):
+    for piece, share in zip(pieces, shares):
         if share == 0:
             continue
-        face = rng.choice(len(mesh.faces), share, p=mesh.area_faces / mesh.area_faces.sum())
+        face = rng.choice(len(piece.faces), share, p=piece.areas / piece.areas.sum())
         root, b = np.sqrt(rng.random(share)), rng.random(share)
         barycentric = np.stack([1 - root, root * (1 - b), root * b], axis=1)
-        points.append(np.einsum("nk,nkd->nd", barycentric, mesh.vertices[mesh.faces[face]]))
-        colors.append(_surface_colors(mesh, face, barycentric, linear=suffix == ".glb"))
+        points.append(np.einsum("nk,nkd->nd", barycentric, piece.vertices[piece.faces[face]]))
+        colors.append(piece.colors_at(face, barycentric))
     if all(part is None for part in colors):
         return np.concatenate(points), None
     filled = [np.full_like(part, GREY) if part_colors is None else part_colors for part, part_colors in zip(points, colors)]
     return np.concatenate(points), np.concatenate(filled)
-
-
-def _surface_colors(mesh: Any, face: np.ndarray, barycentric: np.ndarray, *, linear: bool) -> np.ndarray | None:
-    """[N, 3] display-space colours at points of a mesh, from its texture, its vertex or face colours, or its material; None if it has none.
-
-    Args:
-        linear: plain colours (not textures) are stored linear, and a texture is multiplied by its material's, as glTF demands.
-    """
-    visual = mesh.visual
-    if not visual.defined:
-        return None
-    if visual.kind == "texture":
-        image, corners = _texture(mesh)
-        if corners is not None:
-            from trimesh.visual.color import uv_to_color
-
-            uv = np.einsum("nk,nkd->nd", barycentric, corners[mesh.faces[face]])
-            colors = uv_to_color(uv, image)[:, :3] / 255
-            factor = getattr(visual.material, "baseColorFactor", None)
-            if not linear or factor is None or np.all(factor[:3] == 255):
-                return colors
-            return _linear_to_srgb(_srgb_to_linear(colors) * factor[:3] / 255)
-        colors = np.tile(np.asarray(visual.material.main_color)[:3] / 255, (len(face), 1))
-    elif visual.kind == "face":
-        colors = np.asarray(visual.face_colors)[face, :3] / 255
-    else:
-        colors = np.einsum("nk,nkd->nd", barycentric, np.asarray(visual.vertex_colors)[mesh.faces[face], :3] / 255)
-    return _linear_to_srgb(colors) if linear else colors
-
-
-def _texture(mesh: Any) -> tuple[Any, np.ndarray | None]:
-    """The picture on a mesh and the texture coordinates [V, 2] of its vertices; (None, None) if it lacks one of them."""
-    material, uv = getattr(mesh.visual, "material", None), getattr(mesh.visual, "uv", None)
-    image = getattr(material, "baseColorTexture", None) or getattr(material, "image", None)
-    return (None, None) if image is None or uv is None else (image, np.asarray(uv))
-
-
-def _srgb_to_linear(colors: np.ndarray) -> np.ndarray:
-    """The inverse of `_linear_to_srgb`."""
-    return np.where(colors <= 0.04045, colors / 12.92, ((colors + 0.055) / 1.055) ** 2.4)
-
-
-def _linear_to_srgb(colors: np.ndarray) -> np.ndarray:
-    """IEC 61966-2-1, on values in 0..1."""
-    return np.where(colors <= 0.0031308, 12.92 * colors, 1.055 * np.maximum(colors, 0.0031308) ** (1 / 2.4) - 0.055)

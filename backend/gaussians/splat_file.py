@@ -69,12 +69,7 @@ def read_header(path: Path) -> tuple[str, int, list[tuple[str, str]], int] | Non
     Raises:
         InputError: the file cannot be read.
     """
-    try:
-        with path.open("rb") as file:
-            start = file.read(_MAX_HEADER)
-    except OSError as error:
-        raise InputError(f"{path} cannot be read: {error.strerror}.", remedy="Check the path and its permissions.") from error
-    head, separator, body = start.partition(b"end_header")
+    head, separator, body = _start(path).partition(b"\nend_header")  # a comment may have the words, too
     end_of_line = body.find(b"\n")
     if not head.startswith(b"ply") or not separator or end_of_line < 0:
         return None
@@ -100,10 +95,27 @@ def read_header(path: Path) -> tuple[str, int, list[tuple[str, str]], int] | Non
     return file_format, count, properties, len(head) + len(separator) + end_of_line + 1
 
 
+def _start(path: Path) -> bytes:
+    """What the header is in. Raises `InputError`."""
+    try:
+        with path.open("rb") as file:
+            return file.read(_MAX_HEADER)
+    except OSError as error:
+        raise InputError(f"{path} cannot be read: {error.strerror}.", remedy="Check the path and its permissions.") from error
+
+
 def is_splat_file(path: Path) -> bool:
-    """Whether a .ply holds Gaussians rather than a mesh or a plain point cloud."""
+    """Whether a .ply holds Gaussians, in whatever layout, rather than a mesh or a plain point cloud."""
+    if _is_packed(path):
+        return True
     header = read_header(path)
     return header is not None and {"opacity", "scale_0", "rot_0", "f_dc_0"} <= {name for name, _ in header[2]}
+
+
+def _is_packed(path: Path) -> bool:
+    """Whether a .ply holds Gaussians in PlayCanvas's compressed layout."""
+    head, _, _ = _start(path).partition(b"\nend_header")
+    return head.startswith(b"ply") and b" packed_position" in head
 
 
 def read_splats(path: Path) -> dict[str, np.ndarray]:
@@ -112,6 +124,8 @@ def read_splats(path: Path) -> dict[str, np.ndarray]:
     Raises:
         InputError: the file is missing, damaged, or no 3DGS file.
     """
+    if _is_packed(path):
+        raise InputError(f"{path.name} holds compressed Gaussians, which are not read.", remedy="Save them again as an uncompressed .ply.")
     header = read_header(path)
     if header is None:
         raise _damaged(path, "it has no readable .ply header that begins with vertices")
@@ -136,7 +150,8 @@ def read_splats(path: Path) -> dict[str, np.ndarray]:
     table = np.fromfile(path, dtype=record, count=count, offset=offset)
 
     def columns(*wanted: str) -> np.ndarray:
-        return np.stack([table[name].astype(np.float32) for name in wanted], axis=1)
+        with np.errstate(over="ignore"):  # what is too large becomes infinite, which is refused below
+            return np.stack([table[name].astype(np.float32) for name in wanted], axis=1)
 
     groups = {
         "means": columns("x", "y", "z"),

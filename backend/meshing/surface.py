@@ -42,6 +42,9 @@ depth, seen from both sides, would else be perforated. Outlines keep their place
 THIN, SPECK = 2.0, 8
 """Samples: a part is thin where no ball of this radius fits into it; smaller pieces than this many say nothing."""
 
+WIDEST_GAP = 0.5
+"""Of the gap over which a piece is joined to the rest, in that piece's widths."""
+
 
 @dataclass(frozen=True)
 class Grid:
@@ -309,7 +312,7 @@ def connect_pieces(field: np.ndarray, grid: Grid) -> np.ndarray:
     """[X, Y, Z]: the field with everything solid in one piece.
 
     A piece is joined to the largest by a thin bridge if it is no speck (1/500 of the largest) and the gap is at most half as wide
-    as the piece; every other piece floats, and is removed. The piece with the narrowest gap for its size is joined first.
+    as the piece (`WIDEST_GAP`); every other piece floats, and is removed. The piece with the narrowest gap for its size is joined first.
     """
     labels, count = ndimage.label(field < 0)
     if count <= 1:
@@ -317,21 +320,44 @@ def connect_pieces(field: np.ndarray, grid: Grid) -> np.ndarray:
     sizes = np.bincount(labels.ravel())
     sizes[0] = 0
     main = labels == sizes.argmax()
-    candidates = [int(label) for label in np.flatnonzero(sizes * 500 >= sizes.max()) if label != sizes.argmax()]
-    field = field.copy()
-    while candidates:
-        away, nearest = ndimage.distance_transform_edt(~main, return_indices=True)
-        gaps = ndimage.minimum(away, labels, candidates) / np.cbrt(sizes[candidates])
-        label = candidates[int(np.argmin(gaps))]
-        if np.min(gaps) > 0.5:
+    candidates = np.flatnonzero((sizes * 500 >= sizes.max()) & (np.arange(count + 1) != sizes.argmax()))
+    field, places = field.copy(), ndimage.find_objects(labels)
+    away = ndimage.distance_transform_edt(~main)
+    gaps = _least(away, labels, candidates)
+    # Farther from what has been joined nothing is joined to it, so distances are looked for no farther.
+    reach = math.ceil(WIDEST_GAP * np.cbrt(sizes[candidates].max(initial=0))) + 1
+    while len(candidates):
+        widths = gaps / np.cbrt(sizes[candidates])
+        if np.min(widths) > WIDEST_GAP:
             break
-        start = np.array(ndimage.minimum_position(away, labels, label))
-        end = nearest[(slice(None), *start)]
-        _add_bridge(field, start, end, grid.spacing)
-        main |= labels == label
-        candidates.remove(label)
+        label = candidates[np.argmin(widths)]
+        place = places[label - 1]
+        piece = labels[place] == label
+        start = np.array(ndimage.minimum_position(away[place], piece, 1)) + [axis.start for axis in place]
+        _add_bridge(field, start, _nearest(main, start, float(away[tuple(start)])), grid.spacing)
+        main[place] |= piece
+        around = tuple(slice(max(axis.start - reach, 0), axis.stop + reach) for axis in place)
+        away[around] = np.minimum(away[around], ndimage.distance_transform_edt(labels[around] != label))
+        candidates, gaps = candidates[candidates != label], gaps[candidates != label]
+        gaps = np.minimum(gaps, _least(away[around], labels[around], candidates))
     field[(labels > 0) & ~main] = grid.spacing
     return field
+
+
+def _least(values: np.ndarray, labels: np.ndarray, wanted: np.ndarray) -> np.ndarray:
+    """[L] the least value at each of the wanted labels [L]; infinite where there is none."""
+    least = np.full(int(max(labels.max(), wanted.max(initial=0))) + 1, np.inf)
+    solid = labels > 0
+    np.minimum.at(least, labels[solid], values[solid])
+    return least[wanted]
+
+
+def _nearest(solid: np.ndarray, start: np.ndarray, distance: float) -> np.ndarray:
+    """[3] the sample of `solid` that is nearest to `start`, so many samples away."""
+    low = np.maximum(start - math.ceil(distance) - 1, 0)
+    around = tuple(slice(a, b) for a, b in zip(low, start + math.ceil(distance) + 2))
+    nearest = ndimage.distance_transform_edt(~solid[around], return_distances=False, return_indices=True)
+    return low + nearest[(slice(None), *(start - low))]
 
 
 def _add_bridge(field: np.ndarray, start: np.ndarray, end: np.ndarray, spacing: float, radius: float = 1.5) -> None:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-import json
+import math
 from collections.abc import Callable
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 from PIL import Image
@@ -12,12 +13,17 @@ from PIL import Image
 from ..cameras import Camera, orbit_camera
 from ..errors import InputError, OutputError
 from ..files import atomic_path
-from ..mesh_faults import find_fault
+from ..gaussians.splat_file import is_splat_file
+from ..mesh_faults import LARGEST_COORDINATE
 from .cleanup import vertex_normals
 from .export import to_z_up
+from .foreign import FIT_RADIUS, Piece, Unreadable, bounding_ball, read_contents
 from .mesh import TexturedMesh
 from .views import gaussian_render
-from .zbuffer import render_textured
+from .zbuffer import box_downsample, rasterize_mesh, supersampled
+
+if TYPE_CHECKING:
+    from ..gaussians.model import GaussianModel
 
 ELEVATION = 15.0
 FOV = 40.0
@@ -28,15 +34,25 @@ FRAMES = 36
 FRAME_SECONDS = 0.1
 COLUMNS = 4
 
-_COMPRESSED = ("KHR_draco_mesh_compression", "EXT_meshopt_compression", "KHR_meshopt_compression", "KHR_texture_basisu")
-"""glTF extensions that trimesh does not decode: it reads zeros, noise or no texture in their place."""
+MESH_SUFFIXES = (".glb", ".obj", ".ply")
+
+OWN_REACH = (0.1, 1.5)
+"""How far from the origin our assets reach, widely taken. What does not is centred and scaled to be looked at."""
+
+PLAIN = 180 / 255
+"""The grey of what has no colour of its own."""
+
+MOST = 0.95
+"""Share of the Gaussians that is to be seen whole."""
+
+SUPERSAMPLE = 2
 
 Draw = Callable[[Camera], np.ndarray]
 """[H, W, 3] float32 in 0..1: the subject on white."""
 
 
 def turntable(path: str | Path, output: str | Path, *, views: int = 8, size: int = 256) -> list[Path]:
-    """Pictures of a mesh (.glb, .obj) or of Gaussians (3DGS .ply) from all around.
+    """Pictures of a mesh (.glb, .obj, .ply) or of Gaussians (3DGS .ply) from all around.
 
     Args:
         path: what to look at.
@@ -91,76 +107,105 @@ def open_subject(path: Path) -> tuple[Draw, float]:
     Raises:
         InputError: there is no such file, or it is of another kind.
     """
-    if path.suffix.lower() == ".ply":
+    if path.suffix.lower() == ".ply" and is_splat_file(path):
         from ..gaussians.model import GaussianModel  # torch is needed for splats only
 
-        render = gaussian_render(GaussianModel.load_ply(path))
+        render = gaussian_render(_framed(GaussianModel.load_ply(path)))
         return lambda camera: render([camera])[0][0], DISTANCE
-    mesh = read_asset(path)
-    radius = float(np.linalg.norm(mesh.vertices, axis=1).max())
-    distance = max(DISTANCE, 1.02 * radius / np.sin(np.radians(FOV) / 2))
-    return lambda camera: render_textured(mesh, camera)[0], distance
+    pieces = _read_pieces(path)
+    vertices = np.concatenate([_in_our_frame(piece, path) for piece in pieces])
+    used = np.concatenate([_in_our_frame(piece, path)[np.unique(piece.faces)] for piece in pieces])
+    reach = float(np.linalg.norm(used, axis=1).max())
+    if not OWN_REACH[0] <= reach <= OWN_REACH[1]:
+        center, radius = bounding_ball(used)
+        vertices, reach = (vertices - center) * (FIT_RADIUS / radius), FIT_RADIUS
+    distance = max(DISTANCE, 1.02 * reach / np.sin(np.radians(FOV) / 2))
+    return lambda camera: _draw(pieces, vertices, camera), distance
 
 
 def read_asset(path: str | Path) -> TexturedMesh:
-    """A mesh from a .glb or .obj file, in our frame; several meshes in a file become one.
+    """An asset as `export` writes it to a .glb or .obj file: one piece with a texture, in our frame.
 
     Without a texture the material's base colour, or else grey, takes its place.
 
     Raises:
-        InputError: there is no such file, it is of another kind, or it holds no triangles, or such as cannot be drawn.
+        InputError: there is no such file, it is of another kind, it holds no triangles or such as cannot be drawn, or its colours are more
+            than one texture holds.
     """
-    import trimesh
-
     path = Path(path)
-    if path.suffix.lower() not in (".glb", ".obj"):
-        raise InputError(f"{path.name} is no mesh that can be read.", remedy="Give a .glb or .obj file.")
-    if not path.is_file():
-        raise InputError(f"There is no file {path}.", remedy="Check the path.")
-    try:
-        compressed = _compression(path)
-        loaded = None if compressed else trimesh.load(path, force="mesh", process=False)
-    except Exception as error:  # whatever a parser meets in a damaged file
-        raise _unreadable(path, str(error)) from error
-    if compressed:
-        raise InputError(f"{path.name} is compressed by {compressed}, which is not read.", remedy="Export it again without compression.")
-    if not isinstance(loaded, trimesh.Trimesh) or len(loaded.faces) == 0:
-        raise _unreadable(path, "it holds no triangles")
-    uv, texture = _surface_color(loaded)
-    if fault := find_fault(loaded.vertices, loaded.faces, uv=uv):
-        raise _unreadable(path, fault)
-    vertices, faces = to_z_up(np.asarray(loaded.vertices)), np.asarray(loaded.faces)
+    pieces = _read_pieces(path)
+    piece = pieces[0]
+    if len(pieces) > 1 or piece.vertex_colors is not None or piece.face_colors is not None:
+        raise _unreadable(path, "it is in several pieces, or its vertices have colours, which is more than one texture holds")
+    vertices, faces = _in_our_frame(piece, path), piece.faces
     # Normals are recomputed over merged points: a file may hold none, and seams must not show.
     points, index = np.unique(vertices, axis=0, return_inverse=True)
     index = index.reshape(-1)
     normals = vertex_normals(points, index[faces])[index]
-    return TexturedMesh(vertices.astype(np.float32), normals, faces.astype(np.int32), uv, texture)
+    return TexturedMesh(vertices.astype(np.float32), normals, faces.astype(np.int32), *_one_texture(piece))
 
 
-def _compression(path: Path) -> str:
-    """The first of `_COMPRESSED` without which a .glb says that it cannot be read; empty if there is none."""
-    if path.suffix.lower() != ".glb":
-        return ""
-    with open(path, "rb") as file:
-        length = int.from_bytes(file.read(20)[12:16], "little")  # of the JSON, which comes first
-        required = json.loads(file.read(length)).get("extensionsRequired", ())
-    return next((name for name in _COMPRESSED if name in required), "")
+def _read_pieces(path: Path) -> list[Piece]:
+    """The pieces of a mesh in a file. Raises `InputError`."""
+    if path.suffix.lower() not in MESH_SUFFIXES:
+        raise InputError(f"{path.name} is no mesh that can be read.", remedy="Give a .glb, .obj or .ply file.")
+    if not path.is_file():
+        raise InputError(f"There is no file {path}.", remedy="Check the path.")
+    try:
+        pieces = read_contents(path).pieces
+    except Unreadable as error:
+        raise _unreadable(path, str(error)) from error
+    if not pieces:
+        raise _unreadable(path, "it holds no triangles")
+    return pieces
 
 
-def _surface_color(loaded) -> tuple[np.ndarray, np.ndarray]:
-    """UV [V, 2] and texture [S, S, 3] of a trimesh.Trimesh."""
-    uv = getattr(loaded.visual, "uv", None)
-    material = getattr(loaded.visual, "material", None)
-    image = getattr(material, "baseColorTexture", None) or getattr(material, "image", None)
-    if uv is not None and image is not None:
-        return np.asarray(uv, dtype=np.float32), np.asarray(image.convert("RGB"), dtype=np.uint8)
-    color = getattr(material, "main_color", None)
-    plain = np.full(3, 180, dtype=np.uint8) if color is None else np.asarray(color[:3], dtype=np.uint8)
-    return np.full((len(loaded.vertices), 2), 0.5, dtype=np.float32), np.tile(plain, (2, 2, 1))
+def _in_our_frame(piece: Piece, path: Path) -> np.ndarray:
+    """[V, 3] its vertices; a .ply has them in our frame already, as Blender's importer takes it."""
+    return piece.vertices if path.suffix.lower() == ".ply" else to_z_up(piece.vertices)
+
+
+def _draw(pieces: list[Piece], vertices: np.ndarray, camera: Camera) -> np.ndarray:
+    """[H, W, 3] float32: pieces on white, their vertices being at `vertices` [V, 3], one piece's after the other's."""
+    first_vertex = np.cumsum([0, *(len(piece.vertices) for piece in pieces)])
+    first_face = np.cumsum([0, *(len(piece.faces) for piece in pieces)])
+    faces = np.concatenate([piece.faces + first for piece, first in zip(pieces, first_vertex)])
+    fine = supersampled(camera, SUPERSAMPLE)
+    face_index, barycentric, _ = rasterize_mesh(vertices, faces, fine.viewmat, fine.K, fine.width, fine.height)
+    samples = np.ones((fine.height, fine.width, 3), dtype=np.float32)
+    owner = np.searchsorted(first_face, face_index, side="right") - 1  # -1 where there is nothing
+    for k in np.unique(owner[owner >= 0]):
+        seen = owner == k
+        colors = pieces[k].colors_at(face_index[seen] - first_face[k], barycentric[seen])
+        samples[seen] = PLAIN if colors is None else colors
+    return box_downsample(samples, SUPERSAMPLE)
+
+
+def _one_texture(piece: Piece) -> tuple[np.ndarray, np.ndarray]:
+    """UV [V, 2] and texture [S, S, 3] of a piece whose vertices and faces have no colours."""
+    if piece.uv is not None and piece.texture is not None:
+        return piece.uv, piece.tinted_texture()
+    color = piece.colors_at(np.zeros(1, dtype=np.int64), np.full((1, 3), 1 / 3))
+    plain = _bytes(np.full(3, PLAIN) if color is None else color[0])
+    return np.full((len(piece.vertices), 2), 0.5, dtype=np.float32), np.tile(plain, (2, 2, 1))
+
+
+def _framed(model: GaussianModel) -> GaussianModel:
+    """Gaussians that reach no farther than our assets do; those of other programs are centred and scaled, and stragglers do not count."""
+    from ..gaussians.model import GaussianModel
+
+    means, widths = model.params["means"].detach(), model.params["scales"].detach().exp().amax(dim=1)
+    if np.quantile(means.norm(dim=1).numpy(), MOST) <= OWN_REACH[1]:
+        return model
+    center = means.median(dim=0).values
+    radius = float(np.quantile(((means - center).norm(dim=1) + widths).numpy(), MOST))
+    factor = FIT_RADIUS / min(max(radius, 1e-6), LARGEST_COORDINATE)
+    groups = model.state_dict()
+    return GaussianModel({**groups, "means": (means - center) * factor, "scales": groups["scales"] + math.log(factor)})
 
 
 def _unreadable(path: Path, reason: str) -> InputError:
-    return InputError(f"{path.name} cannot be read as a mesh: {reason}.", remedy="Give an intact .glb or .obj file with triangles.")
+    return InputError(f"{path.name} cannot be read as a mesh: {reason}.", remedy="Give an intact .glb, .obj or .ply file with triangles.")
 
 
 def _bytes(image: np.ndarray) -> np.ndarray:

@@ -137,7 +137,8 @@ def rasterization(
         meta: `means2d` [C, N, 2] in pixels, whose `.grad` is there after the backward pass; `radii` [C, N, 2] int (0: not visible),
             `depths` [C, N], `conics` [C, N, 3], `opacities` [C, N]; `width`, `height`, `n_cameras`, `implementation`.
 
-    A Gaussian with a number that is not finite is not drawn and gets zero gradients.
+    A Gaussian with a number that is not finite is not drawn and gets zero gradients. Half precision is drawn, and comes back, as float32;
+    float64 stays what it is with auto and torch.
 
     Raises:
         ValueError: a shape or a mode that does not fit.
@@ -151,6 +152,8 @@ def rasterization(
     antialiased = rasterize_mode == "antialiased"
     view = View(viewmats, Ks, width, height, near_plane, far_plane, eps2d, sh_degree, antialiased, expected_depth)
     _check(means, quats, scales, opacities, colors, backgrounds, view)
+    if means.dtype in (torch.float16, torch.bfloat16):  # too coarse to project with, and beyond half's range
+        means, quats, scales, opacities, colors = (tensor.float() for tensor in (means, quats, scales, opacities, colors))
     name = choose_implementation(means.device, implementation).name
     if implementation == "auto" and means.dtype != torch.float32:
         name = "torch"

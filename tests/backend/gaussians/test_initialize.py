@@ -9,7 +9,9 @@ from PIL import Image
 from backend.config import GaussiansConfig
 from backend.errors import InputError
 from backend.gaussians.initialize import FIT_RADIUS, initialize, neighbour_distance, sample_file
-from backend.gaussians.model import sh_to_rgb
+from backend.gaussians.model import GaussianModel, sh_to_rgb
+
+from ..meshing.glb_files import CORNERS, FACES, write_glb
 
 
 def begin(seed=0, **settings):
@@ -157,8 +159,32 @@ def test_point_cloud_of_a_ply(tmp_path):
     trimesh.PointCloud(np.random.default_rng(1).normal(size=(50, 3)), colors=green).export(tmp_path / "cloud.ply")
     model = begin(initial=str(tmp_path / "cloud.ply"), count=80)
     assert len(model) == 80
+    assert (model.params["means"].norm(dim=1) <= FIT_RADIUS + 1e-6).float().mean() > 0.9
     torch.testing.assert_close(sh_to_rgb(model.params["sh0"])[:, 0], torch.tensor([[0.0, 1, 0]]).repeat(80, 1))
-    assert model.params["means"].norm(dim=1).max() < 1.2
+
+
+@pytest.mark.parametrize("count", [2, 3, 4, 8, 30])
+def test_a_cloud_of_a_few_points_stays_where_they_are(tmp_path, count):
+    """Their neighbours are as far as the cloud is large, which says nothing of how it looks around each of them."""
+    cloud = np.random.default_rng(count).normal(size=(count, 3)) * 7 + 50
+    np.savetxt(tmp_path / "few.xyz", cloud)
+    points, _ = sample_file(tmp_path / "few.xyz", 2000, rng())
+    given, copies = points[:count], points[count:]
+    away = np.linalg.norm(copies[:, None] - given, axis=-1).min(axis=1)
+    assert np.linalg.norm(given, axis=1).max() == pytest.approx(FIT_RADIUS)
+    assert 0.05 < np.median(away) < 0.25 and away.max() < 0.6
+
+
+def test_a_straggler_does_not_scatter_its_copies(tmp_path):
+    cloud = np.concatenate([np.random.default_rng(0).normal(size=(500, 3)), [[400.0, 0, 0]]])
+    np.savetxt(tmp_path / "cloud.xyz", cloud)
+    points, _ = sample_file(tmp_path / "cloud.xyz", 20_000, rng())
+    assert np.linalg.norm(points, axis=1).max() < 1.7
+
+
+def test_normals_of_points_are_no_colours(tmp_path):
+    (tmp_path / "normals.xyz").write_text("0 0 0 0 0 -1\n1 0 0 0 0 1\n0 1 0 1 0 0\n")
+    assert sample_file(tmp_path / "normals.xyz", 10, rng())[1] is None
 
 
 def test_earlier_gaussians_are_taken_as_they_are(tmp_path):
@@ -167,6 +193,43 @@ def test_earlier_gaussians_are_taken_as_they_are(tmp_path):
     again = begin(initial=str(tmp_path / "splats.ply"), sh_degree=2, max_scale=0.5)
     assert torch.equal(again.params["means"], first.params["means"]) and again.params["shN"].shape == (30, 8, 3)
     assert begin(initial=str(tmp_path / "splats.ply")).sh_degree == 0
+
+
+def test_gaussians_of_another_frame_are_refused_rather_than_brought_onto_a_shell(tmp_path):
+    means = 5 * torch.randn(200, 3, generator=torch.Generator().manual_seed(0))
+    wide = GaussianModel.create(means, torch.full((200, 3), 0.1), torch.full((200, 3), 0.5), GaussiansConfig(bound=100.0))
+    wide.save_ply(tmp_path / "scene.ply")
+    with pytest.raises(InputError, match=r"scene\.ply reach .* beyond 1\.") as caught:
+        begin(initial=str(tmp_path / "scene.ply"))
+    assert "ball of radius 1" in caught.value.remedy
+    assert len(begin(initial=str(tmp_path / "scene.ply"), bound=50.0)) == 200
+
+
+def test_a_few_gaussians_beyond_the_bound_are_brought_onto_it(tmp_path):
+    first = begin(count=100, max_scale=0.5, bound=10.0)
+    with torch.no_grad():
+        first.params["means"][:5] *= 10
+    first.save_ply(tmp_path / "splats.ply")
+    assert begin(initial=str(tmp_path / "splats.ply")).params["means"].norm(dim=1).max().item() == pytest.approx(1.0)
+
+
+@pytest.mark.parametrize(("extension", "name"), [("KHR_draco_mesh_compression", "Draco"), ("EXT_meshopt_compression", "meshopt")])
+def test_a_compressed_mesh_is_called_so(tmp_path, extension, name):
+    write_glb(tmp_path / "mesh.glb", {"POSITION": CORNERS, "indices": FACES}, extensions=[extension])
+    with pytest.raises(InputError, match=rf"mesh\.glb is compressed by {extension} \({name}\), which is not read") as caught:
+        begin(initial=str(tmp_path / "mesh.glb"))
+    assert caught.value.remedy == "Export it again without compression."
+
+
+def test_colours_of_vertices_and_of_their_material(tmp_path):
+    """As Blender writes them, 16 bits: half of the light, all of it, none; the material takes half of the rest."""
+    colors = (np.tile(np.array([[32768, 65535, 0, 65535]], "<u2"), (4, 1)), True)
+    material = {"pbrMetallicRoughness": {"baseColorFactor": [1.0, 0.5, 1.0, 1.0]}}
+    primitive = {"POSITION": CORNERS, "indices": FACES, "COLOR_0": colors}
+    plain = write_glb(tmp_path / "plain.glb", primitive)
+    np.testing.assert_allclose(sample_file(plain, 10, rng())[1], np.tile([0.735, 1, 0], (10, 1)), atol=0.002)
+    both = write_glb(tmp_path / "both.glb", primitive | {"material": 0}, materials=[material])
+    np.testing.assert_allclose(sample_file(both, 10, rng())[1], np.tile([0.735, 0.737, 0], (10, 1)), atol=0.002)
 
 
 @pytest.mark.parametrize(

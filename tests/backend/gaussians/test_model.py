@@ -11,6 +11,7 @@ from backend.cameras import orbit_camera
 from backend.config import GaussiansConfig
 from backend.errors import InputError
 from backend.gaussians.model import GaussianModel, rgb_to_sh, sh_to_rgb
+from backend.gaussians.splat_file import is_splat_file, property_names
 
 
 def make(count=7, degree=0, seed=0):
@@ -68,6 +69,35 @@ def test_ply_of_other_writers_is_read(tmp_path):
     assert model.params["quats"].tolist() == [[0, 1, 2, 3], [15, 16, 17, 18]]
     assert model.params["means"].tolist() == [[12, 13, 14], [27, 28, 29]]
     assert model.params["opacities"].tolist() == [5, 20]
+
+
+def test_a_comment_does_not_end_the_header(tmp_path):
+    make().save_ply(tmp_path / "splats.ply")
+    head, rest = (tmp_path / "splats.ply").read_bytes().split(b"element", 1)
+    (tmp_path / "splats.ply").write_bytes(head + b"comment end_header comes later\nelement" + rest)
+    assert is_splat_file(tmp_path / "splats.ply") and len(GaussianModel.load_ply(tmp_path / "splats.ply")) == 7
+
+
+def test_compressed_gaussians_are_called_so(tmp_path):
+    """PlayCanvas's layout: ranges by chunks, then four packed integers each."""
+    chunk = "".join(f"property float {bound}_{axis}\n" for bound in ("min", "max") for axis in "xyz")
+    packed = "".join(f"property uint packed_{name}\n" for name in ("position", "rotation", "scale", "color"))
+    header = f"ply\nformat binary_little_endian 1.0\nelement chunk 1\n{chunk}element vertex 2\n{packed}end_header\n"
+    (tmp_path / "a.ply").write_bytes(header.encode() + bytes(24 + 32))
+    assert is_splat_file(tmp_path / "a.ply")
+    with pytest.raises(InputError, match=r"a\.ply holds compressed Gaussians") as error:
+        GaussianModel.load_ply(tmp_path / "a.ply")
+    assert "uncompressed" in error.value.remedy
+
+
+@pytest.mark.filterwarnings("error")
+def test_numbers_beyond_single_precision_are_refused(tmp_path):
+    names = [name for name in property_names(0) if name not in ("nx", "ny", "nz")]
+    properties = [f"property double {name}" for name in names]
+    header = ["ply", "format binary_little_endian 1.0", "element vertex 1", *properties, "end_header", ""]
+    (tmp_path / "wide.ply").write_bytes("\n".join(header).encode() + struct.pack("<14d", 1e300, *[0.1] * 13))
+    with pytest.raises(InputError, match="not finite"):
+        GaussianModel.load_ply(tmp_path / "wide.ply")
 
 
 def _edited(raw: bytes, edit: str) -> bytes:

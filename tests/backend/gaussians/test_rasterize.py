@@ -149,6 +149,17 @@ def test_torch_in_double_precision_is_exact():
         assert relative(mine, wanted) < 1e-10
 
 
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+@pytest.mark.parametrize("implementation", ["auto", *IMPLEMENTATIONS])
+def test_half_precision_is_drawn_as_what_it_holds(implementation, dtype):
+    inputs = [x.to(dtype).requires_grad_() for x in scene(40, 1)]
+    renders, _, _ = draw(inputs, *cameras(40), sh_degree=1, implementation=implementation)
+    wanted, _, _ = draw([x.detach().float() for x in inputs], *cameras(40), sh_degree=1, implementation="torch")
+    assert renders.dtype == torch.float32 and relative(renders.detach(), wanted.double()) < 1e-5
+    renders.sum().backward()
+    assert all(x.grad.dtype == dtype and torch.isfinite(x.grad).all() for x in inputs)
+
+
 @pytest.mark.parametrize("implementation", IMPLEMENTATIONS)
 def test_screen_space_gradient_is_that_of_a_shifted_image(implementation):
     """Moving the principal point moves all means2d at once, so their gradients sum to the loss's derivative by it."""

@@ -2,22 +2,28 @@
 
 from __future__ import annotations
 
+import io
 import json
 import struct
 
 import numpy as np
 import pytest
+import torch
 import trimesh
 from PIL import Image
 
 from backend.cameras import orbit_camera
+from backend.config import GaussiansConfig
 from backend.errors import InputError, OutputError
+from backend.gaussians.model import GaussianModel
 from backend.meshing import TexturedMesh
 from backend.meshing.cleanup import vertex_normals
 from backend.meshing.export import WRITERS, to_y_up, to_z_up, write_asset
-from backend.meshing.turntable import contact_sheet, read_asset, turntable
+from backend.meshing.turntable import contact_sheet, open_subject, read_asset, turntable
 from backend.meshing.unwrap import unwrap
 from backend.meshing.zbuffer import render_textured, sample_texture
+
+from .glb_files import CORNERS, FACES, write_glb
 
 
 @pytest.fixture(scope="module")
@@ -143,6 +149,68 @@ def test_a_mesh_without_texture_is_read_with_a_plain_colour(tmp_path):
     trimesh.creation.box([1, 1, 1]).export(tmp_path / "box.glb")
     mesh = read_asset(tmp_path / "box.glb")
     assert len(mesh.faces) == 12 and len(np.unique(mesh.texture.reshape(-1, 3), axis=0)) == 1
+
+
+def test_an_asset_is_what_one_texture_colours(tmp_path):
+    """Base colours are linear in glTF: half of the light is 188 in sRGB. What no single texture holds is refused, not painted grey."""
+    material = {"pbrMetallicRoughness": {"baseColorFactor": [0.5, 1.0, 0.0, 1.0]}}
+    plain = read_asset(write_glb(tmp_path / "a.glb", {"POSITION": CORNERS, "indices": FACES, "material": 0}, materials=[material]))
+    assert plain.texture[0, 0].tolist() == [188, 255, 0]
+    picture = io.BytesIO()
+    Image.new("RGB", (4, 4), (255, 128, 255)).save(picture, format="PNG")
+    material["pbrMetallicRoughness"]["baseColorTexture"] = {"index": 0}
+    primitive = {"POSITION": CORNERS, "indices": FACES, "TEXCOORD_0": np.zeros((4, 2), "<f4"), "material": 0}
+    tinted = read_asset(write_glb(tmp_path / "b.glb", primitive, materials=[material], images=[picture.getvalue()]))
+    assert tinted.texture[0, 0].tolist() == [188, 128, 0]
+    for primitives in ([primitive] * 2, [primitive | {"COLOR_0": np.ones((4, 3), "<f4")}]):
+        with pytest.raises(InputError, match="more than one texture holds"):
+            read_asset(write_glb(tmp_path / "c.glb", *primitives, materials=[material], images=[picture.getvalue()]))
+
+
+def test_turntable_of_another_programs_mesh(tmp_path):
+    """Large and far away: a red square in front of the camera's left half, by its material, a blue one on the right, by its vertices."""
+    left = np.array([[-1, -1, 0], [0, -1, 0], [0, 1, 0], [-1, 1, 0]], "<f4") * 50
+    quad = np.array([0, 1, 2, 0, 2, 3], "<u2")
+    blue = (np.tile(np.array([[0, 0, 65535, 65535]], "<u2"), (4, 1)), True)
+    right = {"POSITION": left + np.float32([50, 0, 0]), "indices": quad, "COLOR_0": blue}
+    red = {"pbrMetallicRoughness": {"baseColorFactor": [1.0, 0.0, 0.0, 1.0]}}
+    nodes = [{"mesh": 0, "translation": [900.0, -70.0, 30.0]}]
+    path = write_glb(tmp_path / "a.glb", {"POSITION": left, "indices": quad, "material": 0}, right, nodes=nodes, materials=[red])
+    draw, distance = open_subject(path)
+    image = draw(orbit_camera(0.0, 0.0, distance, 40.0, 64))
+    assert image[32, 22] == pytest.approx([1, 0, 0]) and image[32, 42] == pytest.approx([0, 0, 1])
+    coloured = (image < 1).any(axis=2)
+    rows, columns = np.nonzero(coloured)
+    assert rows.min() + rows.max() == columns.min() + columns.max() == 63 and np.ptp(rows) > 25, "in the middle, and whole"
+
+
+def test_turntable_of_our_own_ply(asset, tmp_path):
+    for suffix in (".ply", ".glb"):
+        write_asset(asset, tmp_path / f"a{suffix}")
+    images = []
+    for suffix in (".ply", ".glb"):
+        draw, distance = open_subject(tmp_path / f"a{suffix}")
+        images.append(draw(orbit_camera(30.0, 15.0, distance, 40.0, 64)))
+    assert np.abs(images[0] - images[1]).mean() < 0.02
+
+
+def test_turntable_of_splats_of_another_program(tmp_path):
+    """Far away, in meters, and one straggler farther still: the rest fills the picture."""
+    generator = torch.Generator().manual_seed(0)
+    means = 20 * torch.nn.functional.normalize(torch.randn(400, 3, generator=generator), dim=-1) + torch.tensor([300.0, 0.0, 0.0])
+    means[0, 0] = -4000.0
+    config = GaussiansConfig(opacity=0.9, max_scale=100.0, bound=1e6)
+    GaussianModel.create(means, torch.full((400, 3), 2.0), torch.zeros(400, 3), config).save_ply(tmp_path / "splats.ply")
+    draw, distance = open_subject(tmp_path / "splats.ply")
+    dark = draw(orbit_camera(0.0, 0.0, distance, 40.0, 64)).mean(axis=2) < 0.3
+    assert dark[24:40, 24:40].mean() > 0.9 and 0.2 < dark.mean() < 0.7 and not dark[:2].any() and not dark[:, :2].any()
+
+
+def test_turntable_of_one_gaussian(tmp_path):
+    one = GaussianModel.create(torch.zeros(1, 3), torch.full((1, 3), 0.1), torch.zeros(1, 3), GaussiansConfig(opacity=0.9))
+    one.save_ply(tmp_path / "one.ply")
+    draw, distance = open_subject(tmp_path / "one.ply")
+    assert draw(orbit_camera(0.0, 0.0, distance, 40.0, 33))[16, 16].max() < 0.2
 
 
 def test_turntable_of_a_mesh(asset, tmp_path):

@@ -14,6 +14,7 @@ from backend.evaluation.metrics import silhouette_iou
 from backend.meshing.cleanup import clean_mesh, largest_piece
 from backend.meshing.surface import (
     Grid,
+    _add_bridge,
     carve_hull,
     connect_pieces,
     depth_confidence,
@@ -168,6 +169,55 @@ def test_connect_pieces_bridges_by_gap_relative_to_size():
     assert joined[20, 10, 10] < 0 < joined[37, 10, 10]
     one = np.where(labels == 1, joined, 1).astype(np.float32)
     assert connect_pieces(one, grid) is one
+
+
+def blobs(shape: tuple[int, int, int], step: int, radius: float) -> np.ndarray:
+    """Balls on a lattice: signed distances in samples."""
+    x, y, z = (np.abs(np.arange(n) % step - step // 2) for n in shape)
+    return (np.sqrt(x[:, None, None] ** 2 + y[:, None] ** 2 + z**2) - radius).astype(np.float32)
+
+
+def joined_step_by_step(field: np.ndarray, grid: Grid) -> np.ndarray:
+    """What `connect_pieces` says that it does, with all distances taken anew after each piece."""
+    labels, _ = ndimage.label(field < 0)
+    sizes = np.bincount(labels.ravel())[1:]
+    main, field = labels == sizes.argmax() + 1, field.copy()
+    candidates = [k + 1 for k in range(len(sizes)) if k != sizes.argmax() and sizes[k] * 500 >= sizes.max()]
+    while candidates:
+        away, nearest = ndimage.distance_transform_edt(~main, return_indices=True)
+        widths = [away[labels == k].min() / np.cbrt(sizes[k - 1]) for k in candidates]
+        if min(widths) > 0.5:
+            break
+        piece = labels == candidates.pop(int(np.argmin(widths)))
+        start = np.argwhere(piece)[away[piece].argmin()]
+        _add_bridge(field, start, nearest[(slice(None), *start)], grid.spacing)
+        main |= piece
+    field[(labels > 0) & ~main] = grid.spacing
+    return field
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_pieces_are_joined_as_if_all_distances_were_taken_anew(seed):
+    rng = np.random.default_rng(seed)
+    noise = ndimage.gaussian_filter(rng.standard_normal((30, 26, 34)), 1.3).astype(np.float32)
+    grid = Grid(np.zeros(3), 0.1, noise.shape)
+    for field in (noise + np.float32(np.quantile(-noise, 0.85)), blobs(noise.shape, 6 + seed % 3, 2.0 + 0.2 * seed)):
+        assert ndimage.label(field < 0)[1] > 5
+        assert np.array_equal(connect_pieces(field, grid), joined_step_by_step(field, grid))
+
+
+def test_joining_many_pieces_does_not_measure_the_whole_grid_for_each(monkeypatch):
+    measured, measure = [], ndimage.distance_transform_edt
+
+    def counted(samples, *args, **kwargs):
+        measured.append(samples.size)
+        return measure(samples, *args, **kwargs)
+
+    monkeypatch.setattr(ndimage, "distance_transform_edt", counted)
+    field = blobs((60, 60, 60), 10, 4.2)
+    joined = connect_pieces(field, Grid(np.zeros(3), 1.0, field.shape))
+    assert ndimage.label(field < 0)[1] == 216 and ndimage.label(joined < 0)[1] == 1
+    assert sum(measured) < 15 * field.size
 
 
 def test_walls_are_thickened_and_what_is_thicker_is_not():
