@@ -28,7 +28,7 @@ from .errors import EXIT_INTERRUPTED
 from .job import JobFolder
 from .protocol import PROTOCOL_VERSION, Bye, Event, Failure, Hello, Notice, Paused, Phase, Progress, Regions, Result
 from .wording import in_options
-from .worker import JobRunner, Wire, claim_stdout, execute, log_to, run_pipeline
+from .worker import JobRunner, Wire, claim_stdout, ending_signals, execute, log_to, run_pipeline
 
 __all__ = ["MODES", "Terminal", "heat_map", "make_reporter", "progress_lines", "resume_command", "run_with_progress"]
 
@@ -483,8 +483,7 @@ def _signals(control: Control, interrupting: Callable[[], None]) -> Iterator[Non
         control.interrupt()
         interrupting()
 
-    numbers = [getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name)]
-    previous = {number: signal.signal(number, handle) for number in numbers}
+    previous = {number: signal.signal(number, handle) for number in ending_signals()}
     try:
         yield
     finally:

@@ -70,7 +70,7 @@ class Hello(Event):
         protocol: the worker's `PROTOCOL_VERSION`.
         backend: the backend's version.
         pid: the worker's process id.
-        job: absolute path of the job folder; empty before one is open.
+        job: absolute path of the job folder that the worker was told of; there need not be one.
     """
 
     type = "hello"

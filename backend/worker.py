@@ -41,7 +41,7 @@ from .protocol import (
 )
 from .wire import LineError, to_json
 
-__all__ = ["Emit", "JobRunner", "Wire", "execute", "log_to", "run_pipeline", "run_worker"]
+__all__ = ["Emit", "JobRunner", "Wire", "ending_signals", "execute", "log_to", "run_pipeline", "run_worker"]
 
 Emit = Callable[[Event], None]
 JobRunner = Callable[[JobFolder, Emit, Control], object]
@@ -370,6 +370,12 @@ def _catch_signals(control: Control, leave: Callable[[str], None]) -> None:
         signal.signal(number, signal.SIG_DFL)
         leave(f"signal {signal.Signals(number).name}")
 
-    for name in ("SIGTERM", "SIGINT", "SIGHUP", "SIGBREAK"):
-        if hasattr(signal, name):
-            signal.signal(getattr(signal, name), handle)
+    for number in ending_signals():
+        signal.signal(number, handle)
+
+
+def ending_signals() -> tuple[int, ...]:
+    """The signals that ask a run to end, of those that this system has; a hang-up only where `nohup` does not want it ignored."""
+    numbers = [getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP", "SIGBREAK") if hasattr(signal, name)]
+    hang_up = getattr(signal, "SIGHUP", None)
+    return tuple(number for number in numbers if number != hang_up or signal.getsignal(number) is not signal.SIG_IGN)

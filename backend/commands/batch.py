@@ -103,6 +103,9 @@ def run(args: argparse.Namespace) -> int:
                 _run_all(args, plan, report)
         except KeyboardInterrupt:
             code = EXIT_INTERRUPTED
+        for job in plan.jobs:
+            if plan.status(job)[0] == "finished":  # a worker may have come to its end when its batch was gone
+                plan.put(_counted(plan, job))
         rows = [plan.row(job) for job in plan.jobs]
         write_summary(root / SUMMARY_FILE, rows)
         report.summary(rows, interrupted=code != 0)
@@ -183,7 +186,7 @@ def _plan(args: argparse.Namespace) -> _Plan:
     known = dict(manifest.jobs)
     jobs = [manifest.planned(spec, config, args.format) for spec in specs.values()]
     for job in jobs:
-        if (old := known.get(job.identity)) is None or old.asset != job.asset:
+        if (old := known.get(job.identity)) is None or job.asset not in (old.asset, *old.assets):
             _check_free(manifest.asset(job))
     return _Plan(manifest, jobs, {job.identity: specs[job.prompt] for job in jobs}, config, repeated)
 
@@ -287,7 +290,8 @@ def _run_all(args: argparse.Namespace, plan: _Plan, report: _Report) -> None:
         for outcome in executor.run([_task(plan, job, gpus) for job in made], retries=args.retries):
             job = plan.put(_after(plan, by_key[outcome.key], outcome))
             plan.manifest.write()
-            report.ended(job, outcome)
+            if not outcome.stopped:
+                report.ended(job, outcome)
 
 
 def _task(plan: _Plan, job: BatchJob, gpus: float) -> Task:
@@ -296,19 +300,21 @@ def _task(plan: _Plan, job: BatchJob, gpus: float) -> Task:
 
 def _after(plan: _Plan, job: BatchJob, outcome: Outcome) -> BatchJob:
     """The job with what a run of it came to."""
-    if outcome.exit_code:
+    if outcome.exit_code and not outcome.stopped:
         plan.errors[job.identity] = outcome.message or f"exit code {outcome.exit_code}"
+    job = replace(job, attempts=job.attempts + outcome.attempts, seconds=job.seconds + outcome.seconds, gaussians=0, faces=0)
+    return _counted(plan, job) if outcome.exit_code == 0 else job
+
+
+def _counted(plan: _Plan, job: BatchJob) -> BatchJob:
+    """The job with how large its result is, where that is not known yet."""
+    folder = plan.manifest.folder(job)
+    if job.faces or folder is None:
+        return job
     result: dict[str, Any] = {}
-    if outcome.exit_code == 0 and (folder := plan.manifest.folder(job)) is not None:
-        for _, event in read_lines(folder.events_path):
-            result = event if event.get("type") == "result" else result
-    return replace(
-        job,
-        attempts=job.attempts + outcome.attempts,
-        seconds=job.seconds + outcome.seconds,
-        gaussians=result.get("gaussians", 0),
-        faces=result.get("faces", 0),
-    )
+    for _, event in read_lines(folder.events_path):
+        result = event if event.get("type") == "result" else result
+    return replace(job, gaussians=result.get("gaussians", 0), faces=result.get("faces", 0))
 
 
 def _wants_gpu(config: GenerationConfig) -> bool:

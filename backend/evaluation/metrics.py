@@ -33,7 +33,7 @@ def ssim(image: np.ndarray, reference: np.ndarray) -> float:
 
 
 def silhouette_iou(coverage: np.ndarray, reference: np.ndarray) -> float:
-    """Intersection over union of the pixels that are at least half covered, [H, W]; 1 where both are empty."""
+    """Intersection over union of the pixels that are more than half covered, [H, W]; 1 where both are empty."""
     a, b = coverage > 0.5, reference > 0.5
     union = np.logical_or(a, b).sum()
     return 1.0 if union == 0 else float(np.logical_and(a, b).sum() / union)

@@ -6,7 +6,7 @@ Standard library only at import, so that the command line can show its help befo
 from __future__ import annotations
 
 import argparse
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import fmean
@@ -17,13 +17,17 @@ from ..embedded import vocabulary
 from ..errors import UsageError
 from ..option_numbers import amount
 from ..protocol import JobSpec
+from .printed_table import print_table
 from .region_truth import finished_job, region_grid, region_psnr
-from .work_folders import work_folder
+from .work_folders import WorkFolders
 
 if TYPE_CHECKING:
     import numpy as np
 
+    from ..config import GenerationConfig
+
 PROMPTS = ("a purple dog", "a wooden chair", "a golden teapot")
+HEADINGS = ("prompt", "chosen regions", "others", "worst of the others", "all")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -57,18 +61,19 @@ def run(args: argparse.Namespace) -> int:
         raise UsageError(
             f"{args.regions} of {count} view regions cannot be compared with the others.", remedy=f"--regions is 1 to {count - 1}."
         )
-    print("| prompt | chosen regions | others | worst of the others | all |\n|---|---|---|---|---|", flush=True)
-    gains = []
+    print_table(HEADINGS, _gains(args, config, WorkFolders(args.work, args.quality, config)), Gain.mean)
+    return 0
+
+
+def _gains(args: argparse.Namespace, config: GenerationConfig, folders: WorkFolders) -> Iterator[tuple[str, Gain]]:
+    """Each prompt and what its refinement did; runs what is missing when its turn comes."""
     for prompt in args.prompts:
-        first = finished_job(work_folder(args.work, prompt, args.quality, config), JobSpec(prompt=prompt, quality=args.quality), config)
+        first = finished_job(folders.folder(prompt), JobSpec(prompt=prompt, quality=args.quality), config)
         before = region_psnr(first)
         chosen = before.argsort()[: args.regions].tolist()
-        folder = work_folder(args.work, prompt, args.quality, config, refined=sorted(chosen), factor=args.factor)
+        folder = folders.folder(prompt, refined=sorted(chosen), factor=args.factor)
         after = region_psnr(finished_job(folder, *refinement.refine(first, chosen, factor=args.factor)))
-        gains.append(Gain.of(before, after, chosen))
-        print(f"| {prompt} | {gains[-1]} |", flush=True)
-    print(f"| **mean** | {Gain.mean(gains)} |")
-    return 0
+        yield prompt, Gain.of(before, after, chosen)
 
 
 @dataclass(frozen=True)

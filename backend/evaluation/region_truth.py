@@ -12,6 +12,7 @@ from .. import settings
 from ..control import Control
 from ..job import JobFolder
 from ..protocol import JobSpec
+from .work_folders import job_in
 
 if TYPE_CHECKING:
     import numpy as np
@@ -65,8 +66,7 @@ def finished_job(root: Path, spec: JobSpec, config: GenerationConfig) -> JobFold
     """The one job below `root`, made and run to its end where that was not done yet."""
     from ..pipeline import run_job
 
-    there = sorted(root.glob("*/spec.json"))
-    job = JobFolder.open(there[0].parent) if there else JobFolder.create(root, spec, config)
+    job = job_in(root) or JobFolder.create(root, spec, config)
     if not job.asset_path.exists():
         with job.lock():
             run_job(job, settings.from_dict(job.config), job.spec, lambda event: None, Control())

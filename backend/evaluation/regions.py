@@ -19,8 +19,9 @@ from ..job import JobFolder
 from ..job_lines import read_lines, trace_visits
 from ..protocol import JobSpec
 from .gallery.prompts import chosen
+from .printed_table import print_table
 from .region_truth import finished_job, region_grid, region_psnr
-from .work_folders import work_folder
+from .work_folders import WorkFolders
 
 if TYPE_CHECKING:
     import numpy as np
@@ -31,6 +32,7 @@ WORST = 0.25
 """The share of the regions that counts as the worst."""
 LATE = 0.75
 """Progress from which on indicators are averaged: one by itself is mostly chance."""
+HEADINGS = ("prompt", "error and truth", "indicator and truth", "worst quarter by error", "in truth", "all regions")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -57,13 +59,10 @@ def run(args: argparse.Namespace) -> int:
     for prompt in prompts:
         vocabulary.parse(prompt)
     config = settings.resolve(args.quality, sets=[f"prior.name={args.prior}", f"run.seed={args.seed}", *args.sets])
-    print("| prompt | error and truth | indicator and truth | worst quarter by error | in truth | all regions |", flush=True)
-    print("|---|---|---|---|---|---|", flush=True)
-    found = []
-    for job in _jobs(args, prompts, config):
-        found.append(Agreement.of(shown_errors(job), late_indicators(job), region_psnr(job)))
-        print(f"| {job.spec.prompt} | {found[-1]} |", flush=True)
-    print(f"| **mean** | {Agreement.mean(found)} |")
+    rows = (
+        (job.spec.prompt, Agreement.of(shown_errors(job), late_indicators(job), region_psnr(job))) for job in _jobs(args, prompts, config)
+    )
+    print_table(HEADINGS, rows, Agreement.mean)
     return 0
 
 
@@ -146,7 +145,7 @@ def _rank_correlation(values: np.ndarray, others: np.ndarray) -> float:
 
 def _jobs(args: argparse.Namespace, prompts: Sequence[str], config: GenerationConfig) -> Iterator[JobFolder]:
     """The jobs that are asked about, each finished when its turn comes."""
-    yield from (JobFolder.open(path) for path in args.jobs or ())
-    for prompt in prompts:
-        spec = JobSpec(prompt=prompt, quality=args.quality)
-        yield finished_job(work_folder(args.work, prompt, args.quality, config), spec, config)
+    if args.jobs:
+        return map(JobFolder.open, args.jobs)
+    folders = WorkFolders(args.work, args.quality, config)
+    return (finished_job(folders.folder(prompt), JobSpec(prompt=prompt, quality=args.quality), config) for prompt in prompts)

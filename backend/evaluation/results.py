@@ -21,7 +21,7 @@ from .. import __version__, machine, settings
 from ..embedded import vocabulary
 from ..errors import OutputError
 from ..files import atomic_path, atomic_write_json, atomic_write_text
-from .work_folders import work_folder
+from .work_folders import WorkFolders
 
 if TYPE_CHECKING:
     from .measure import Row
@@ -66,7 +66,8 @@ def run(args: argparse.Namespace) -> int:
         vocabulary.parse(prompt)
     sets = [f"prior.name={args.prior}", f"run.seed={args.seed}", *args.sets]
     config = settings.resolve(args.quality, sets=sets)
-    rows, folders = [], [work_folder(args.work, prompt, args.quality, config) for prompt in args.prompts]
+    work = WorkFolders(args.work, args.quality, config)
+    rows, folders = [], [work.folder(prompt) for prompt in args.prompts]
     pictures = _pictures_beside(args.output)
     pictures.mkdir(parents=True, exist_ok=True)
     for index, (prompt, folder) in enumerate(zip(args.prompts, folders, strict=True)):

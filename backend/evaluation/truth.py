@@ -38,7 +38,7 @@ class TruthScore:
         azimuth_error: degrees between a ring view's azimuth and that of the true view it resembles most, mean.
         wrong_views: share of the ring's views that resemble a true view more than 45 degrees away most.
         view_change: how much neighbouring views of the ring differ, relative to the true object's.
-        turn: the one about Z, within 45 degrees, by which the result fits the truth best.
+        turn: the one about Z, within 45 degrees, by which the result fits the truth best, as far as `best_turn` finds it.
         psnr_turned, iou_turned: as `psnr` and `iou`, with the result turned so.
         ssim_turned: structural similarity, mean over the same views, with the result turned so.
     """
@@ -85,7 +85,9 @@ def score(render: Renderer, description: Description) -> TruthScore:
 
 
 def best_turn(fit: Callable[[float], float], roughly: Callable[[float], float] | None = None) -> float:
-    """The turn about Z, in whole degrees within 45, of the best fit.
+    """The turn about Z, in whole degrees within 45, of the best fit near the first look's best.
+
+    A result that fits badly however it is turned may fit a little better elsewhere, even as it stands.
 
     Args:
         fit: how well the result fits when it is turned so.

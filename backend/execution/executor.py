@@ -109,8 +109,8 @@ class Executor(abc.ABC):
         """Ask all that run to stop where they can go on later."""
 
     @abc.abstractmethod
-    def kill(self) -> None:
-        """End all that run at once."""
+    def kill(self) -> list[Ended]:
+        """End all that run at once; what became of them, which `ended` does not tell."""
 
     # --- what all do
 
@@ -136,7 +136,7 @@ class Executor(abc.ABC):
         self._asked_to_stop += 1
 
     def run(self, tasks: Sequence[Task], *, retries: int = 1) -> Iterator[Outcome]:
-        """The tasks' outcomes, in the order in which they end. Tasks are started in theirs.
+        """The tasks' outcomes, in the order in which they end. Tasks are started in theirs. Those that were told to stop come last.
 
         Args:
             tasks: of different keys.
@@ -153,17 +153,17 @@ class Executor(abc.ABC):
         try:
             while waiting or self.running():
                 if self._asked_to_stop:
+                    yield from [_outcome(ended, tallies[ended.task.key], stopped=True) for ended in self._stop_all()]
                     raise KeyboardInterrupt
                 self._start_what_can(waiting, tallies)
                 for ended in self.ended(POLL_SECONDS):
-                    tally = tallies[ended.task.key]
-                    tally.seconds += ended.seconds
-                    if tally.attempts <= retries and is_worth_a_retry(ended.exit_code):
+                    outcome = _outcome(ended, tallies[ended.task.key])
+                    if outcome.attempts <= retries and is_worth_a_retry(ended.exit_code):
                         self.notify(f"{ended.task.key}: {ended.message or f'exit code {ended.exit_code}'}. Trying again.")
                         # Behind the others: what it lacks, memory most of all, may be there by then.
                         waiting.append((time.monotonic() + self.pause, ended.task))
                     else:
-                        yield Outcome(ended.task.key, ended.exit_code, tally.attempts, tally.seconds, ended.message)
+                        yield outcome
         finally:
             self._stop_all()
 
@@ -179,15 +179,22 @@ class Executor(abc.ABC):
             tallies[task.key].attempts += 1
             self.start(task)
 
-    def _stop_all(self) -> None:
+    def _stop_all(self) -> list[Ended]:
         if not self.running():
-            return
+            return []
         self.notify(f"Stopping {self.running()} after a checkpoint. Ctrl-C again stops at once.")
         deadline, asked = time.monotonic() + self.grace, self._asked_to_stop
         self.interrupt()
+        stopped: list[Ended] = []
         while self.running() and time.monotonic() < deadline and self._asked_to_stop == asked:
-            self.ended(POLL_SECONDS)
-        self.kill()
+            stopped += self.ended(POLL_SECONDS)
+        return stopped + self.kill()
+
+
+def _outcome(ended: Ended, tally: _Tally, *, stopped: bool = False) -> Outcome:
+    """The outcome of a task of which this is the last attempt, which is added to its tally."""
+    tally.seconds += ended.seconds
+    return Outcome(ended.task.key, ended.exit_code, tally.attempts, tally.seconds, ended.message, stopped)
 
 
 def make_executor(

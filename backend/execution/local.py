@@ -109,6 +109,5 @@ class LocalExecutor(Executor):
         for run in self._running:
             run.child.interrupt()
 
-    def kill(self) -> None:
-        for run in list(self._running):
-            self._end(run, run.child.kill())
+    def kill(self) -> list[Ended]:
+        return [self._end(run, run.child.kill()) for run in list(self._running)]

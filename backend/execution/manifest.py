@@ -45,6 +45,7 @@ class BatchJob:
         prompt, seed, prior, quality, method, settings: what was asked for; two jobs never agree in all of them.
         folder: its job folder, relative to the batch's; empty before it is made.
         asset: the name of its asset in the batch's folder.
+        assets: all such names that were asked for so far, which differ in their format.
         attempts, seconds: processes started for it that have ended, and how long they ran together.
         gaussians, faces: of the result; 0 before there is one.
     """
@@ -58,6 +59,7 @@ class BatchJob:
     settings: Mapping[str, Any] = field(default_factory=dict)
     folder: str = ""
     asset: str = ""
+    assets: tuple[str, ...] = ()
     attempts: int = 0
     seconds: float = 0.0
     gaussians: int = 0
@@ -97,7 +99,7 @@ class Manifest:
 
     @classmethod
     def read(cls, root: Path) -> Manifest:
-        """That of a folder; empty where there is none. Raises `JobError` if it is damaged or from a newer version."""
+        """That of a folder; empty where there is none. Raises `JobError` if it cannot be read, is damaged or from a newer version."""
         path = root / MANIFEST_FILE
         damaged = JobError(f"{path} is damaged.", remedy="Choose another folder for this batch; what this one holds stays as it is.")
         try:
@@ -108,7 +110,9 @@ class Manifest:
             return cls(root, [from_fields(BatchJob, entry, "batch job") for entry in entries])
         except FileNotFoundError:
             return cls(root)
-        except (OSError, ValueError, KeyError, TypeError, RecursionError, LineError) as error:
+        except OSError as error:
+            raise JobError(f"{path} cannot be read: {error.strerror or error}.", remedy="Check the permissions of that file.") from error
+        except (ValueError, KeyError, TypeError, RecursionError, LineError) as error:
             raise damaged from error
 
     def write(self) -> None:
@@ -120,7 +124,9 @@ class Manifest:
         """The job for a request: the one that there is, else a new one with the next number, from now on in this manifest."""
         job = BatchJob.of(spec, config, 1 + max((job.number for job in self.jobs.values()), default=0))
         job = self.jobs.get(job.identity, job)
-        return self.put(dataclasses.replace(job, asset=job.asset_name(suffix)))
+        name = job.asset_name(suffix)
+        others = [other for other in (*job.assets, job.asset) if other not in ("", name)]
+        return self.put(dataclasses.replace(job, asset=name, assets=(*dict.fromkeys(others), name)))
 
     def put(self, job: BatchJob) -> BatchJob:
         """Replace what is known of a job."""

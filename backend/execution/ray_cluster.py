@@ -228,13 +228,15 @@ class RayExecutor(Executor):
         for reference in self._running:
             self._ray.cancel(reference, force=False)
 
-    def kill(self) -> None:
+    def kill(self) -> list[Ended]:
         if not self._running:
-            return
+            return []
         for reference in self._running:
             self._ray.cancel(reference, force=True)  # ends Ray's worker, and its end the process
         self._ray.wait(list(self._running), num_returns=len(self._running), timeout=_CANCEL_SECONDS)
+        killed = [Ended(run.task, LOST, time.monotonic() - run.started, "killed") for run in self._running.values()]
         self._running.clear()
+        return killed
 
 
 def _import_ray() -> Any:

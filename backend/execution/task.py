@@ -66,6 +66,7 @@ class Outcome:
         attempts: how many processes were started.
         seconds: how long they ran together.
         message: the last meaningful line of its standard error, or what killed it; empty if it said nothing.
+        stopped: whether it was told to stop since its parent was; it may have come to its end nevertheless.
     """
 
     key: str
@@ -73,6 +74,7 @@ class Outcome:
     attempts: int
     seconds: float
     message: str = ""
+    stopped: bool = False
 
 
 def is_worth_a_retry(exit_code: int) -> bool:

@@ -25,11 +25,13 @@ DRAFT = ("--quality", "draft")
 
 
 class FakeExecutor:
-    """Ends every task at once: finished, or as `ends` has it, {prompt: (exit code, state, message)}."""
+    """Ends every task at once: finished, or as `ends` has it, {prompt: (exit code, state, message)}; those of `stopped` because it was
+    interrupted, and no other then.
+    """
 
     def __init__(self, processes=1, gpu_share=0.0):
         self.processes, self.gpu_share = processes, gpu_share
-        self.ends, self.ran, self.tasks, self.interrupt_after = {}, [], [], None
+        self.ends, self.ran, self.tasks, self.interrupt_after, self.stopped = {}, [], [], None, {}
 
     def __enter__(self):
         return self
@@ -44,8 +46,10 @@ class FakeExecutor:
                 raise KeyboardInterrupt
             assert task.argv[:2] == ("worker", "--job")
             folder = JobFolder.open(task.argv[2])
+            if self.stopped and folder.spec.prompt not in self.stopped:
+                raise KeyboardInterrupt
             self.ran.append(folder.spec.prompt)
-            code, status, message = self.ends.get(folder.spec.prompt, (0, "finished", ""))
+            code, status, message = (self.stopped or self.ends).get(folder.spec.prompt, (0, "finished", ""))
             if status == "finished":
                 folder.append_event(Result(asset="asset.glb", gaussians=1200, faces=3400))
                 for output in folder.spec.outputs:
@@ -53,7 +57,7 @@ class FakeExecutor:
             error = {"code": "x", "message": message, "remedy": ""} if status == "failed" else None
             folder.update_state(status=status, error=error)
             folder.close()
-            yield Outcome(task.key, code, 1, 60.0, "killed by signal 9" if code < 0 else "")
+            yield Outcome(task.key, code, 1, 60.0, "killed by signal 9" if code < 0 else "", bool(self.stopped))
 
 
 @pytest.fixture
@@ -156,6 +160,11 @@ class TestRefusals:
             assert (code, "is damaged" in error) == (7, True), text
         (tmp_path / "toys" / "batch.json").write_text('{"version": 99, "jobs": []}')
         assert "newer version" in run(prompts("a red cat"), *DRAFT)[2]
+
+    def test_a_manifest_that_cannot_be_read_is_not_called_damaged(self, prompts, run, tmp_path):
+        (tmp_path / "toys" / "batch.json").mkdir(parents=True)
+        code, _, error = run(prompts("a red cat"), *DRAFT)
+        assert (code, "batch.json cannot be read: " in error, "damaged" in error) == (7, True, False)
 
     def test_more_processes_than_memory_holds(self, prompts, run, monkeypatch):
         monkeypatch.setattr(machine, "memory", lambda: (None, int(3.5e9)))
@@ -301,6 +310,38 @@ class TestRuns:
         assert run(path, *DRAFT, "--format", "ply")[0] == 0
         assert (tmp_path / "toys" / "001-a-red-cat.ply").is_file()
         assert len(list((tmp_path / "toys" / "jobs").iterdir())) == 1
+
+    def test_a_format_that_was_asked_for_before_may_be_asked_for_again(self, prompts, run, executor, tmp_path):
+        path = prompts("a red cat")
+        run(path, *DRAFT)
+        assert run(path, *DRAFT, "--format", "ply")[0] == 0
+        executor.ran = []
+        assert run(path, *DRAFT)[0] == 0, "001-a-red-cat.glb is of this batch"
+        assert run(path, *DRAFT, "--format", "ply")[0] == 0
+        assert executor.ran == [], "both are there"
+        (tmp_path / "toys" / "001-a-red-cat.glb").unlink()
+        assert run(path, *DRAFT)[0] == 0
+        assert executor.ran == ["a red cat"]
+
+    def test_what_finished_when_its_batch_was_gone_is_counted(self, prompts, run, executor, tmp_path):
+        path = prompts("a red cat")
+        run(path, *DRAFT)
+        file = tmp_path / "toys" / "batch.json"
+        document = json.loads(file.read_text())
+        document["jobs"][0] |= {"gaussians": 0, "faces": 0}
+        file.write_text(json.dumps(document))
+        assert run(path, *DRAFT)[0] == 0
+        assert [(row["gaussians"], row["faces"]) for row in summary(tmp_path / "toys")] == [("1200", "3400")]
+
+    def test_what_was_told_to_stop_counts_and_is_not_told_as_an_end(self, prompts, run, executor, tmp_path):
+        executor.stopped = {"a red cat": (-9, "running", ""), "a blue dog": (0, "finished", "")}
+        code, _, error = run(prompts("a red cat", "a blue dog", "a pink pig"), *DRAFT)
+        assert (code, "after 1:00" in error) == (130, False)
+        assert [(row["status"], row["seconds"], row["attempts"], row["faces"]) for row in summary(tmp_path / "toys")] == [
+            ("interrupted", "60.0", "1", "0"),
+            ("finished", "60.0", "1", "3400"),
+            ("waiting", "0.0", "0", "0"),
+        ]
 
     def test_a_folder_that_was_moved_goes_on_where_it_is(self, prompts, run, executor, tmp_path):
         path = prompts("a red cat", "a blue dog")

@@ -401,6 +401,23 @@ def test_the_first_ctrl_c_leaves_a_job_to_go_on_with(folder):
 
 
 @pytest.mark.skipif(os.name == "nt", reason="needs POSIX signals")
+def test_a_hang_up_that_is_ignored_stays_ignored(folder):
+    """As `nohup` starts what is to outlive its terminal."""
+
+    def hang_up(folder, emit, control):
+        os.kill(os.getpid(), signal.SIGHUP)
+        control.raise_if_cancelled()
+
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    try:
+        assert run_with_progress(folder, "quiet", runner=hang_up) == 0
+        assert signal.getsignal(signal.SIGHUP) is signal.SIG_IGN
+    finally:
+        signal.signal(signal.SIGHUP, before)
+    assert folder.state.status == "finished"
+
+
+@pytest.mark.skipif(os.name == "nt", reason="needs POSIX signals")
 def test_the_second_ctrl_c_stops_at_once(folder):
     process = start(folder, "plain", "stuck", stderr=subprocess.PIPE)
     wait_for(lambda: folder.events_path.exists() and folder.events_path.stat().st_size > 0)

@@ -9,12 +9,14 @@ import argparse
 import contextlib
 import math
 import shlex
+import sys
 import time
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ... import machine
+from ...console import give_up
 from . import prompts, variants
 from .records import Record, read_records, write_records
 
@@ -96,22 +98,27 @@ def run(args: argparse.Namespace) -> int:
 
 def _complete(runs: Sequence[Run], args: argparse.Namespace) -> int:
     """`run`, once it is known what belongs to the report."""
+    from ...locks import FolderLock
     from .measures import judges
     from .public_scores import parse_scores
+    from .ranking import KEY_FILE, read_answers
     from .runs import finished, prepare
 
+    if args.answers:
+        read_answers(args.answers, args.report / KEY_FILE)  # what cannot be used is known before the work
     known = read_records(args.report / RECORDS_FILE)
     known += [record for run in runs if (record := finished(run.folder)) is not None]  # of a gallery that was killed, too
-    write_records(args.report / RECORDS_FILE, known)
+    if not (args.report_only and FolderLock(args.report).is_held_elsewhere()):  # it is another gallery's, which adds to it meanwhile
+        write_records(args.report / RECORDS_FILE, known)
     wanted = parse_scores(args.scores)
     done = {(record.key, record.fingerprint) for record in known if has_scores(record, wanted)}
     missing = [run for run in runs if (run.record.key, run.record.fingerprint) not in done]
     failed = 0
     if missing and not args.report_only:
-        judges(wanted, allow_download=args.allow_download, progress=print)  # what cannot be had is known before the work, and fetched once
+        judges(wanted, allow_download=args.allow_download, progress=_say)  # what cannot be had is known before the work, and fetched once
         for each in missing:
             prepare(each)
-        print(f"{len(runs) - len(missing)} of {len(runs)} runs are done; {len(missing)} to go", flush=True)
+        _say(f"{len(runs) - len(missing)} of {len(runs)} runs are done; {len(missing)} to go")
         known, failed = _execute(missing, known, args)
     write_up(runs, known, args)
     return int(failed > 0)
@@ -134,22 +141,31 @@ def _execute(missing: Sequence[Run], known: list[Record], args: argparse.Namespa
     folders = {run.folder.name: run.folder for run in missing}
     path, failed, began = args.report / RECORDS_FILE, 0, time.monotonic()
     with make_executor(args.processes, args.ray, shared=args.work or args.report / "work") as executor:
-        executor.notify = print
+        executor.notify = _say
         tasks = [
             Task(name, ("evaluate", "run", str(folder.absolute()), *options), gpus=executor.gpu_share) for name, folder in folders.items()
         ]
         for count, outcome in enumerate(executor.run(tasks, retries=args.retries), start=1):
             record = finished(folders[outcome.key])
             left = (time.monotonic() - began) / count * (len(tasks) - count) / 60
+            if record is None and outcome.stopped:
+                continue
             if record is None:
                 failed += 1
-                print(f"{count}/{len(tasks)} {outcome.key} failed: {outcome.message}", flush=True)
+                _say(f"{count}/{len(tasks)} {outcome.key} failed: {outcome.message}")
                 continue
             known = [*known, record]
             write_records(path, known)
             figures = f"{record.psnr:.1f} dB, Janus {record.janus:.2f}, {outcome.seconds:.0f} s"
-            print(f"{count}/{len(tasks)} {record.variant}, {record.prompt}, seed {record.seed}: {figures}; {left:.0f} min left", flush=True)
+            _say(f"{count}/{len(tasks)} {record.variant}, {record.prompt}, seed {record.seed}: {figures}; {left:.0f} min left")
     return known, failed
+
+
+def _say(text: str) -> None:
+    try:
+        print(text, flush=True)
+    except OSError:  # nobody looks any more (a closed pipe or terminal): the runs go on
+        give_up(sys.stdout)
 
 
 def has_scores(record: Record, wanted: Iterable[str]) -> bool:
@@ -159,27 +175,27 @@ def has_scores(record: Record, wanted: Iterable[str]) -> bool:
 
 def write_up(runs: Sequence[Run], known: Sequence[Record], args: argparse.Namespace) -> None:
     """The report about those of the runs that are done."""
-    from ...embedded import vocabulary
-    from ...job import slug
+    from ...embedded import vocabulary, world
+    from ..work_folders import job_in
     from .measures import truth_strip
     from .report import write_report
-    from .runs import STRIP_FILE, job_of
+    from .runs import STRIP_FILE, name_of
 
     by_key = {(record.key, record.fingerprint): record for record in known}
     done = [(run, by_key[run.record.key, run.record.fingerprint]) for run in runs if (run.record.key, run.record.fingerprint) in by_key]
     if not done:
-        print("No run is done: there is nothing to report.")
+        _say("No run is done: there is nothing to report.")
         return
     strips, traces, truths = {}, {}, {}
     for run, record in done:
         key = record.variant, record.prompt, record.seed
         if (run.folder / STRIP_FILE).exists():
             strips[key] = run.folder / STRIP_FILE
-            job = job_of(run.folder)
+            job = job_in(run.folder)
             if job is not None and job.trace_path.exists():
                 traces[key] = job.trace_path
     for prompt in dict.fromkeys(record.prompt for _, record in done):
-        truths[prompt] = (args.work or args.report / "work") / f"truth-{slug(prompt)}.png"
+        truths[prompt] = (args.work or args.report / "work") / f"truth-{name_of(prompt)}-{world.version()}.png"
         if not truths[prompt].exists():
             truths[prompt].parent.mkdir(parents=True, exist_ok=True)
             truth_strip(vocabulary.parse(prompt), truths[prompt])
@@ -196,15 +212,16 @@ def write_up(runs: Sequence[Run], known: Sequence[Record], args: argparse.Namesp
         traces=traces,
         answers=args.answers,
     )
-    print(f"{len(done)} of {len(runs)} runs: {args.report / 'index.html'}")
+    _say(f"{len(done)} of {len(runs)} runs: {args.report / 'index.html'}")
 
 
 def command_line(args: argparse.Namespace) -> str:
     """The command that makes this report."""
     words = ["python3", "-m", "backend", "evaluate", "gallery", "--methods", *args.methods, "--prompts", *args.prompts]
     words += ["--seeds", str(args.seeds), *(["--core-seeds", str(args.core_seeds)] if args.core_seeds else [])]
-    words += ["--prior", args.prior, "--reliability", f"{args.reliability:g}", "--quality", args.quality]
+    words += ["--prior", args.prior, "--reliability", repr(args.reliability).removesuffix(".0"), "--quality", args.quality]
     words += [] if args.iterations is None else ["--iterations", str(args.iterations)]
     words += [word for assignment in args.sets for word in ("--set", assignment)]
     words += [word for score in args.scores for word in ("--score", score)]
+    words += ["--answers", *map(str, args.answers)] if args.answers else []
     return shlex.join([*words, "--report", str(args.report)])

@@ -91,7 +91,7 @@ def load_strip(path: Path, size: int) -> Strip | None:
     try:
         with Image.open(path) as opened:
             picture = opened.convert("RGB")
-    except (OSError, ValueError, Image.DecompressionBombError):
+    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError):  # a SyntaxError is Pillow's word for damaged chunks
         return None
     frames, rest = divmod(picture.width, picture.height)
     if rest:

@@ -64,6 +64,8 @@ def convergence(traces: Mapping[str, Sequence[Trace]], reference: str) -> Plot |
     if not of_one_grid:
         return None
     matrix = nanmean([region_losses(trace) for trace in of_one_grid])
+    if not np.isfinite(matrix).any():
+        return None
     count, left, top, map_width = len(matrix), 118.0, 34.0, 690.0
     row = min(16.0, max(5.0, 340 / count))
     bottom = top + row * count
@@ -124,7 +126,10 @@ def _spread_curves(drawing: Drawing, x: Scale, top: float, matrices: Mapping[str
         axes.line(middles, low, colour, width=0.8)
         axes.line(middles, high, colour, width=0.8)
         axes.line(middles, middle, colour)
-    key(drawing, x.end + 24, top + 10, [(variant, colour, "line") for variant, colour in zip(curves, PALETTE)])
+    place = x.begin
+    for variant, colour in zip(curves, PALETTE):
+        key(drawing, place, top - 18, [(variant, colour, "line")])
+        place += 60 + _longest([variant])
 
 
 def visits(traces: Mapping[str, Sequence[Trace]]) -> Plot | None:
@@ -245,7 +250,7 @@ def bars(variants: Sequence[str], summary: Mapping[str, Mapping[str, Estimate]],
         measure, left, top = MEASURES[name], labels + (index % columns) * panel, 30 + (index // columns) * (height + 64)
         estimates = [summary[variant][name] for variant in variants]
         ends = [end for each in estimates for end in (each.value, each.low, each.high) if math.isfinite(end)]
-        as_bars = min(ends) < max(ends) / 2
+        as_bars = min(ends) <= max(ends) / 2
         x = (
             Scale(min(0.0, *ends), max(0.0, *ends), left, left + panel - 62)
             if as_bars
@@ -253,9 +258,10 @@ def bars(variants: Sequence[str], summary: Mapping[str, Mapping[str, Estimate]],
         )
         digits = decimals(measure, estimates)
         drawing.text(left, top - 12, measure.heading, size=12.5, bold=True)
-        for value in x.ticks(3):
+        many = next((most for most in (3, 4, 5) if len(x.ticks(most)) > 1), 3)  # a single tick is no scale
+        for value in x.ticks(many):
             drawing.line(x(value), top, x(value), top + height, GRID)
-            drawing.text(x(value), top + height + 15, x.label(value, 3), anchor="middle", size=10.5, colour=SOFT)
+            drawing.text(x(value), top + height + 15, x.label(value, many), anchor="middle", size=10.5, colour=SOFT)
         for place, (variant, each) in enumerate(zip(variants, estimates)):
             middle, colour = top + line * (place + 0.5), BLUE if variant == reference else PALE
             if index % columns == 0:
@@ -347,7 +353,7 @@ def _quality_dots(records: Sequence[Record], variants: Sequence[str], reference:
     axes.frame("time of the optimisation (s)", f"{measure.title}{f' ({measure.unit})' if measure.unit else ''}")
     free = sorted(((axes.y(each.value), axes.x(place.value), variant) for variant, place, each in points), key=lambda point: point[:2])
     heights = _apart([y for y, _, _ in free], line, top, bottom)
-    for variant, place, each in points:
+    for variant, place, each in sorted(points, key=lambda point: point[0] == reference):  # the reference on top
         colour = BLUE if variant == reference else PALE
         if math.isfinite(each.low):
             drawing.line(axes.x(place.value), axes.y(each.low), axes.x(place.value), axes.y(each.high), colour, 1.5)

@@ -25,6 +25,6 @@ def prompt_set(name: str) -> tuple[str, ...]:
 
 
 def chosen(names: Iterable[str]) -> tuple[str, ...]:
-    """Prompts from names of lists and prompts themselves, each once, in the order given."""
-    every = [prompt for name in names for prompt in (prompt_set(name) if name in SETS else (name,))]
+    """Prompts from names of lists and prompts themselves, on one line and each once, in the order given."""
+    every = [prompt for name in names for prompt in (prompt_set(name) if name in SETS else (" ".join(name.split()),))]
     return tuple(dict.fromkeys(every))

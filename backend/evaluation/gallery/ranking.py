@@ -21,6 +21,7 @@ from string import Template
 from ...errors import InputError
 from ...files import atomic_write_json, atomic_write_text
 from .page import Key, Strip, frame_size, load_strip, shown_seeds, template, turning, turntable
+from .records import UNKNOWN
 from .statistics import Estimate, estimate
 
 PAGE_FILE, KEY_FILE = "ranking.html", "ranking-key.json"
@@ -36,6 +37,11 @@ class _Group:
 
     prompt: str
     items: dict[str, str]
+
+    @property
+    def variants(self) -> frozenset[str]:
+        """What stood side by side."""
+        return frozenset(self.items.values())
 
 
 @dataclass(frozen=True)
@@ -130,6 +136,9 @@ def _read_key(path: Path) -> _Key:
 def read_answers(answers: Path | Sequence[Path], key: Path) -> dict[str, Estimate]:
     """Each variant's mean rank, 1 being the best: mean over prompts of the means over participants.
 
+    The last of three is better than the last of nine, so only orders of the same variants count: of the most that stood side by side, or of
+    those that were ordered most often. The others count as missing.
+
     Args:
         answers: CSV files that the page saved.
         key: `ranking-key.json` of that page.
@@ -142,13 +151,20 @@ def read_answers(answers: Path | Sequence[Path], key: Path) -> dict[str, Estimat
     for path in [answers] if isinstance(answers, Path) else answers:
         for place, order in _orders(path, groups).items():
             if place in orders:
-                raise _refusal(path, f"participant {place[0]} ordered group {place[1]} before", "Name every file of answers once.")
+                before = f"participant {place[0]} ordered group {place[1]} before"
+                raise _refusal(path, before, "Name every file of answers once, and of a participant who saved twice the later one alone.")
             orders[place] = order
+    together = [groups[group].variants for _, group in orders]
+    compared = max(together, key=lambda variants: (len(variants), together.count(variants)), default=frozenset())
     ranks: dict[str, dict[tuple[str, int], list[int]]] = {}
     for (participant, group), order in orders.items():
         for item, rank in order.items():
-            ranks.setdefault(groups[group].items[item], {}).setdefault((groups[group].prompt, participant), []).append(rank)
-    return {variant: estimate({pair: sum(every) / len(every) for pair, every in table.items()}) for variant, table in ranks.items()}
+            every = ranks.setdefault(groups[group].items[item], {}).setdefault((groups[group].prompt, participant), [])
+            every += [rank] if groups[group].variants == compared else []
+    return {
+        variant: estimate({pair: sum(every) / len(every) if every else UNKNOWN for pair, every in table.items()})
+        for variant, table in ranks.items()
+    }
 
 
 def _orders(path: Path, groups: Mapping[str, _Group]) -> dict[tuple[int, str], dict[str, int]]:

@@ -42,7 +42,7 @@ class Record:
         azimuth_error: degrees, mean over a ring of views.
         wrong_views: share of a ring's views that resemble a true view more than 45 degrees away most.
         view_change: how much neighbouring views of a ring differ, relative to the true object's; 1 is right, 0 the same from everywhere.
-        seconds, memory: of the optimisation, and the process's peak in MiB.
+        seconds, memory: of the optimisation, and the peak in MiB of the process that ended it.
     """
 
     variant: str
@@ -103,12 +103,11 @@ def read_records(path: Path) -> list[Record]:
         InputError: it is no such file.
     """
     try:
-        text = path.read_text("utf-8")
+        text = path.read_text("utf-8-sig")  # spreadsheets put a mark at its beginning
+        return [_from_cells(row) for row in csv.DictReader(io.StringIO(text))]
     except FileNotFoundError:
         return []
-    try:
-        return [_from_cells(row) for row in csv.DictReader(io.StringIO(text))]
-    except (KeyError, TypeError, ValueError) as error:
+    except (OSError, KeyError, ValueError, csv.Error) as error:
         raise InputError(f"{path} holds no records of a gallery: {error}.", remedy="Name another file; this one stays as it is.") from error
 
 
@@ -123,7 +122,8 @@ def write_records(path: Path, records: Iterable[Record]) -> None:
 
 
 def _to_cells(record: Record) -> dict[str, str]:
-    return {name: _cell(value) for name, value in asdict(record).items()}
+    cells = {name: _cell(value) for name, value in asdict(record).items()}
+    return cells | {"reliability": repr(record.reliability).removesuffix(".0")}  # to the last digit: the key has it
 
 
 def _cell(value: object) -> str:
@@ -134,11 +134,13 @@ def _cell(value: object) -> str:
     return str(value)
 
 
-def _from_cells(row: Mapping[str, str]) -> Record:
-    """Every column must be there; those of a later version are ignored."""
+def _from_cells(row: Mapping[str, str | None]) -> Record:
+    """Every column must be there; those of a later version are ignored. Raises `KeyError` or `ValueError`."""
     values: dict[str, object] = {}
     for field in fields(Record):
         cell = row[field.name]
+        if cell is None:
+            raise ValueError(f"a line ends before its {field.name}")
         if field.type == "float":
             values[field.name] = float(cell) if cell else UNKNOWN
         elif field.type == "int":

@@ -110,7 +110,11 @@ def _headline(records: Sequence[Record]) -> list[Record]:
 def _introduction(records: Sequence[Record], variants: Sequence[str]) -> str:
     first, prompts = records[0], len({record.prompt for record in records})
     reliability = f", which obeys view words in {first.reliability:.0%} of its calls" if first.reliability < 1 else ""
-    narrow = " Over so few prompts they are too narrow: with eight they cover nearer 90 %, with four 83 %." if prompts < FEW_PROMPTS else ""
+    narrow = (
+        " Over so few prompts they are too narrow: with eight they cover nearer 90 %, with four 83 %, with two half."
+        if prompts < FEW_PROMPTS
+        else ""
+    )
     return (
         f"{len(records)} runs of {len(variants)} variants on {prompts} prompts; the prior {first.prior}{reliability}, quality "
         f"{first.quality}, {first.budget:,} predictions a run. Figures are means over prompts, each of them the mean over its seeds. "
@@ -136,13 +140,21 @@ def _tables(
         described |= own
         made.append(tables.score_table(title, f"{text}. The best of each column is marked.", members, own))
         if any(variant in compared for variant in members) and reference in members:
-            pairs = max(each.runs for variant in members if variant in compared for each in compared[variant].values())
+            every = [each for variant in members if variant in compared for each in compared[variant].values()]
             note = (
-                f"Each variant minus {reference}, over the up to {pairs} runs of one prompt and seed that both have. ▲ better and ▼ worse "
-                f"than {reference}, where the 95 % interval leaves zero out; with so many comparisons one in twenty would by chance alone."
+                f"Each variant minus {reference}, over the up to {max(each.runs for each in every)} runs of one prompt and seed that both "
+                f"have. ▲ better and ▼ worse than {reference}, where the 95 % interval leaves zero out; with so many comparisons "
+                f"{_by_chance(max(each.prompts for each in every))} would by chance alone."
             )
             made.append(tables.difference_table(f"{title}, differences from {reference}", note, members, compared))
     return made, tables.legend(described)
+
+
+def _by_chance(prompts: int) -> str:
+    """The share of the differences that are none and yet clear of zero: what the intervals over so many prompts do not cover."""
+    if prompts < FEW_PROMPTS:
+        return "one in ten over eight prompts, one in six over four and every other one over two"
+    return "one in twenty"
 
 
 def _read_traces(traces: Mapping[Key, Path], variants: Sequence[str], reference: str) -> dict[str, list[Trace]]:
@@ -209,6 +221,9 @@ def _notes(
     for name, missing in some.items():
         if missing:
             notes.append(f"{MEASURES[name].title}: {missing} of {len(headline)} runs have no value and are left out.")
+    unlike = max((row["user_rank"].missing for row in means.values() if "user_rank" in row), default=0)
+    if unlike:
+        notes.append(f"User rank: up to {unlike} orders of a variant are left out, in which not all that are compared stood side by side.")
     if not any(row.get("angle_std", Estimate()).known for row in means.values()):
         notes.append("The alignment's std takes two runs of a prompt with scores at each angle: left out.")
     unseen = len(headline) - sum(path.is_file() for path in strips.values())

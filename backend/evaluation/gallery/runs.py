@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import shlex
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -25,6 +26,7 @@ from ...files import atomic_write_json
 from ...job import JobFolder, slug
 from ...memory import peak_bytes
 from ...protocol import JobSpec
+from ..work_folders import job_in
 from .records import UNKNOWN, Record
 from .variants import Variant
 
@@ -144,7 +146,13 @@ def _fingerprint(config: GenerationConfig, prior: DiffusionPrior, world: str) ->
 
 
 def _folder_name(record: Record) -> str:
-    return f"{slug(record.variant)}-{slug(record.prompt)}-{record.seed}-{record.fingerprint}"
+    return f"{slug(record.variant)}-{name_of(record.prompt)}-{record.seed}-{record.fingerprint}"
+
+
+def name_of(prompt: str) -> str:
+    """A prompt as part of a file name, no two alike: where its slug does not say it all, a hash does."""
+    name = slug(prompt)
+    return name if name.replace("-", " ") == prompt else f"{name}-{hashlib.sha256(prompt.encode()).hexdigest()[:8]}"
 
 
 def prepare(run: Run) -> None:
@@ -162,11 +170,6 @@ def finished(folder: Path) -> Record | None:
         return None
 
 
-def job_of(folder: Path) -> JobFolder | None:
-    """The run's job folder, once it was begun."""
-    return next((JobFolder.open(spec.parent) for spec in sorted(folder.glob("*/spec.json"))), None)
-
-
 def perform(folder: Path, take_measures: Callable[[JobFolder, vocabulary.Description], dict[str, Any]]) -> int:
     """Does what `run.json` says, from wherever it was left, and measures the result. Returns an exit code.
 
@@ -176,21 +179,23 @@ def perform(folder: Path, take_measures: Callable[[JobFolder, vocabulary.Descrip
     from ...progress import run_with_progress
 
     asked = json.loads((folder / RUN_FILE).read_bytes())
-    record, config = _record(asked["record"]), settings.from_dict(asked["config"])
-    job = job_of(folder) or JobFolder.create(folder, JobSpec(prompt=record.prompt, quality=record.quality), config)
+    planned, config = _record(asked["record"]), settings.from_dict(asked["config"])
+    record = finished(folder) or planned  # what was measured before by scores that are not asked for now is as true as it was
+    memory = record.memory
+    job = job_in(folder) or JobFolder.create(folder, JobSpec(prompt=record.prompt, quality=record.quality), config)
     if job.state.status != "finished":
-        exit_code = run_with_progress(job, "quiet", resume=f"python3 -m backend evaluate run {folder}")
+        exit_code = run_with_progress(job, "quiet", resume=shlex.join(["python3", "-m", "backend", "evaluate", "run", str(folder)]))
         if exit_code != 0:
             return exit_code
-    peak = peak_bytes() / 2**20
+        memory = peak_bytes() / 2**20
     figures = take_measures(job, vocabulary.parse(record.prompt))
-    done = replace(record, seconds=optimisation_seconds(job), memory=peak, **figures)
+    done = replace(record, seconds=optimisation_seconds(job), memory=memory, **figures)
     atomic_write_json(folder / RECORD_FILE, _plain(done))
     return 0
 
 
 def optimisation_seconds(job: JobFolder) -> float:
-    """How long the optimisation took, to the second; unknown if it was interrupted."""
+    """How long the optimisation took, to the second; unknown if it was interrupted, or if the clock was set back meanwhile."""
     from datetime import datetime
 
     moments: dict[str, list[datetime]] = {}
@@ -198,7 +203,8 @@ def optimisation_seconds(job: JobFolder) -> float:
         if event["type"] == "phase":
             moments.setdefault(event["name"], []).append(datetime.fromisoformat(event["time"]))
     began, ended = moments.get("optimise", []), moments.get("surface", [])
-    return (ended[0] - began[0]).total_seconds() if len(began) == len(ended) == 1 else UNKNOWN
+    seconds = (ended[0] - began[0]).total_seconds() if len(began) == len(ended) == 1 else UNKNOWN
+    return seconds if seconds >= 0 else UNKNOWN
 
 
 def _plain(record: Record) -> dict[str, Any]:

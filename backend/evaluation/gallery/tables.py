@@ -89,7 +89,9 @@ VERDICTS = {"better": "▲", "worse": "▼", "": ""}
 
 
 def groups(variants: Sequence[str], reference: str) -> list[tuple[str, str, list[str]]]:
-    """(title, what it is, variants) of each table: methods, ablations, forms; one of them needs something beside the reference."""
+    """(title, what it is, variants) of each table: methods, ablations, forms. The reference stands in all of them, and makes one of its
+    own only where there is nothing else.
+    """
     titles = {
         "all": ("Table 1: methods", "The methods of the paper's Table 1"),
         "ablations": (
@@ -107,7 +109,7 @@ def groups(variants: Sequence[str], reference: str) -> list[tuple[str, str, list
         placed.update(members)
         if members:
             found.append((title, text, [variant for variant in variants if variant in members or variant == reference]))
-    return found
+    return found or [(*titles["all"], list(variants))]
 
 
 def score_table(title: str, note: str, variants: Sequence[str], summary: Summary) -> Table:

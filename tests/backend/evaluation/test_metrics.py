@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+
 import numpy as np
 import pytest
 
@@ -32,6 +34,24 @@ def test_ssim_of_constant_images_is_its_luminance_term() -> None:
     assert ssim(a, a) == 1
 
 
+def test_ssim_is_that_of_its_paper() -> None:
+    """Written down again: windows of 11 pixels, averaged over those that lie within the picture, and over channels."""
+    rng = np.random.default_rng(2)
+    a = rng.random((24, 20, 3))
+    b = (a + rng.normal(0, 0.1, a.shape)).clip(0, 1)
+    window = np.exp(-((np.arange(11) - 5.0) ** 2) / (2 * 1.5**2))
+    window = np.outer(window, window) / window.sum() ** 2
+    values = []
+    for row, column, channel in itertools.product(range(24 - 10), range(20 - 10), range(3)):
+        x, y = (image[row : row + 11, column : column + 11, channel] for image in (a, b))
+        mean_x, mean_y = (window * x).sum(), (window * y).sum()
+        var_x, var_y = (window * x * x).sum() - mean_x**2, (window * y * y).sum() - mean_y**2
+        both = (window * x * y).sum() - mean_x * mean_y
+        luminance = (2 * mean_x * mean_y + 1e-4) / (mean_x**2 + mean_y**2 + 1e-4)
+        values.append(luminance * (2 * both + 9e-4) / (var_x + var_y + 9e-4))
+    assert ssim(a, b) == pytest.approx(np.mean(values))
+
+
 def test_ssim_forgives_an_offset_and_no_lost_structure() -> None:
     picture = np.random.default_rng(0).random((32, 32, 3)) * 0.8
     noisy = np.random.default_rng(1).random((32, 32, 3)) * 0.8
@@ -45,6 +65,8 @@ def test_silhouette_iou_counts_pixels() -> None:
     a[:2], b[1:3] = 1, 1
     assert silhouette_iou(a, b) == pytest.approx(4 / 12)
     assert silhouette_iou(np.zeros((2, 2)), np.zeros((2, 2))) == 1
+    half = np.full((2, 2), 0.5)
+    assert silhouette_iou(half, np.ones((2, 2))) == 0, "half a pixel is no pixel"
 
 
 @pytest.mark.parametrize(("a", "b", "expected"), [(350, 10, 20), (0, 180, 180), (-90, 270, 0), (725, 0, 5)])

@@ -2,6 +2,7 @@
 
 import shlex
 from dataclasses import fields
+from types import SimpleNamespace
 
 import pytest
 from PIL import Image
@@ -53,6 +54,16 @@ def test_what_was_asked_for_is_what_is_reported(tmp_path, measured):
     both = report(tmp_path, "--prompts", "a blue car", "a red cat")
     assert "| a red cat | 0.0 dB" in both and "| a blue car | 0.0 dB" in both and measured[2:] == [("a blue car", 0, "builtin:exact")]
     assert report(tmp_path, "--prompts", "a red cat") == cat and len(measured) == 3, "what is done is not repeated"
+
+
+def test_another_model_under_the_same_name_is_another_job(tmp_path, measured, monkeypatch):
+    options = ("--prompts", "a red cat", "--prior", "builtin:learned")
+    report(tmp_path, *options)
+    report(tmp_path, *options)
+    assert len(measured) == 1
+    monkeypatch.setattr("backend.guidance.load.load_prior", lambda *arguments, **options: SimpleNamespace(fingerprint="another"))
+    report(tmp_path, *options)
+    assert len(measured) == 2
 
 
 @pytest.mark.parametrize("options", [["--quality", "draft"], ["--set", "gradient_fusion.cap=0.4"], ["--seed", "1"]])

@@ -6,6 +6,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 
@@ -13,7 +14,7 @@ import pytest
 
 from backend import machine
 from backend.errors import ResourceError
-from backend.execution import Task
+from backend.execution import Outcome, Task
 from backend.execution.child import last_words
 from backend.execution.local import LocalExecutor, default_processes
 from backend.execution.task import is_worth_a_retry
@@ -288,6 +289,23 @@ class TestInterruption:
             wait_until((tmp_path / "b").exists)
         assert (tmp_path / "b.saved").exists()
         assert executor.running() == 0
+
+    @pytest.mark.parametrize(("code", "grace", "exit_code"), [(CHECKPOINTS, 20.0, 130), (STUBBORN, 0.3, -9)])
+    def test_what_was_told_to_stop_is_told(self, tmp_path, code, grace, exit_code):
+        file = tmp_path / "child"
+        outcomes: list[Outcome] = []
+
+        def interrupt():
+            while not file.exists():
+                time.sleep(0.05)
+            os.kill(os.getpid(), signal.SIGTERM)
+
+        threading.Thread(target=interrupt).start()
+        with LocalExecutor(1, gpus=(), grace=grace) as executor, pytest.raises(KeyboardInterrupt):
+            outcomes.extend(executor.run([Task("a", ("-c", code, str(file)), program=()), python("b", "pass")]))
+        (outcome,) = outcomes
+        assert (outcome.key, outcome.exit_code, outcome.attempts, outcome.stopped) == ("a", exit_code, 1, True)
+        assert outcome.seconds > 0
 
     def test_handlers_are_given_back(self):
         before = signal.getsignal(signal.SIGTERM)

@@ -12,11 +12,13 @@ import sys
 import threading
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
 from backend.errors import OutputError, ResourceError
-from backend.execution import Task, make_executor
+from backend.execution import Outcome, Task, make_executor, ray_cluster
+from backend.execution.child import LOST
 from backend.execution.ray_cluster import REQUIREMENTS, RayExecutor, run_on_node, sees
 
 
@@ -43,6 +45,19 @@ class TestWithoutRay:
         lines = [line for line in REQUIREMENTS.read_text().splitlines() if line and not line.startswith("#")]
         assert all(line.count("==") == 1 for line in lines)
         assert sum(line.startswith("ray==") for line in lines) == 1
+
+    def test_what_was_killed_is_told(self, monkeypatch):
+        """By a stand-in: Ray's own end of a task does not arrive in time."""
+        told = []
+        ray = SimpleNamespace(cancel=lambda reference, force: told.append((reference, force)), wait=lambda *arguments, **options: ([], []))
+        monkeypatch.setattr(ray_cluster, "_import_ray", lambda: ray)
+        executor = RayExecutor("auto")
+        assert executor.kill() == []
+        executor._running = {"reference": ray_cluster._Running(python("a", "pass"), time.monotonic() - 5)}
+        (ended,) = executor.kill()
+        assert (ended.task.key, ended.exit_code, told) == ("a", LOST, [("reference", True)])
+        assert 5 <= ended.seconds < 60
+        assert executor.running() == 0
 
     def test_a_folder_is_shared_if_the_token_is_there(self, tmp_path):
         file = tmp_path / "sentinel"
@@ -110,8 +125,10 @@ class TestWithRay:
             os.kill(os.getpid(), signal.SIGINT)
 
         threading.Thread(target=interrupt).start()
+        outcomes: list[Outcome] = []
         with pytest.raises(KeyboardInterrupt):
-            list(executor.run([python("a", code)]))
+            outcomes.extend(executor.run([python("a", code)]))
+        assert [(outcome.key, outcome.attempts, outcome.stopped) for outcome in outcomes] == [("a", 1, True)]
         assert file.read_text() == "saved"
         assert executor.running() == 0
 

@@ -16,6 +16,15 @@ from backend.protocol import Alive, Cancel, Detach
 from .client import FAKE, LIMIT
 
 
+@pytest.mark.skipif(os.name == "nt", reason="needs POSIX signals")
+def test_a_hang_up_that_is_ignored_stays_ignored(start):
+    """As `nohup` starts what is to outlive its terminal."""
+    client = start(preexec_fn=lambda: signal.signal(signal.SIGHUP, signal.SIG_IGN))
+    client.until("progress")
+    client.process.send_signal(signal.SIGHUP)
+    assert client.finish() == 0
+
+
 @pytest.mark.parametrize("end", ["stdin", "SIGTERM", "SIGINT"])
 def test_the_worker_leaves_a_checkpoint_and_goes(start, folder, end):
     client = start()

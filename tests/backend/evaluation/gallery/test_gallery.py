@@ -2,6 +2,8 @@
 
 import argparse
 import csv
+import os
+import sys
 from dataclasses import fields
 
 import pytest
@@ -59,7 +61,19 @@ def test_one_gallery_at_a_time_adds_to_a_report(tmp_path, capsys):
             command.run(parsed(*words))
         assert [path.name for path in (tmp_path / "report").iterdir()] == ["job.lock"]
         assert command.run(parsed(*words, "--report-only")) == 0  # which runs nothing
+        assert not (tmp_path / "report" / "records.csv").exists(), "the other one writes it"
     assert "nothing to report" in capsys.readouterr().out
+
+
+def test_it_goes_on_where_nobody_reads_what_it_says(tmp_path, monkeypatch):
+    """As `evaluate gallery ... | head` ends: the pipe is closed after some lines."""
+    read, write = os.pipe()
+    os.close(read)
+    with os.fdopen(write, "w") as pipe:
+        monkeypatch.setattr(sys, "stdout", pipe)
+        words = ("--methods", "cograd3d", "--prompts", "a red cat", "--seeds", "1", "--report", str(tmp_path))
+        assert command.run(parsed(*words, "--report-only")) == 0
+        assert command.run(parsed(*words, "--report-only")) == 0, "and says more, to nobody"
 
 
 def test_all_prompts_once_before_any_twice(tmp_path):
@@ -91,6 +105,24 @@ def test_the_report_says_how_it_was_made(tmp_path):
     )
     text = command.command_line(parsed(*words))
     assert "'w/o A, B'" in text and "'a red cat'" in text and "--score clip_b32=/models/clip" in text and "--set prior.views=60" in text
+
+
+def test_the_command_makes_the_same_report(tmp_path):
+    words = command.command_line(parsed("--reliability", "0.3333333333", "--report", str(tmp_path)))
+    assert "--reliability 0.3333333333 " in words
+
+
+def test_answers_are_part_of_the_command_and_read_before_the_work(tmp_path, monkeypatch):
+    monkeypatch.setattr(command, "_execute", lambda *arguments: pytest.fail("worked first"))
+    args = parsed("--methods", "cograd3d", "--prompts", "a red cat", "--answers", str(tmp_path / "gone.csv"), "--report", str(tmp_path))
+    assert f"--answers {tmp_path / 'gone.csv'} " in command.command_line(args)
+    with pytest.raises(InputError, match="key"):
+        command.run(args)
+
+
+def test_prompts_are_on_one_line(tmp_path):
+    args = parsed("--prompts", " a red\rcat", "a  red cat", "--seeds", "1", "--report", str(tmp_path))
+    assert command._pairs(args) == [("a red cat", 0)]
 
 
 def test_scores_by_name_and_model():

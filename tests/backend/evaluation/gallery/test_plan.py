@@ -16,8 +16,12 @@ from backend.errors import InputError, PromptError, UsageError
 from backend.evaluation.gallery import prompts, runs, variants
 from backend.evaluation.gallery.records import Record, of_one_judge, read_records, write_records
 from backend.evaluation.gallery.runs import Terms
+from backend.evaluation.work_folders import job_in
+from backend.files import is_temporary
 from backend.guidance.load import load_prior
+from backend.job import JobFolder
 from backend.pipeline import pick_device
+from backend.protocol import JobSpec
 
 TINY = (
     *("prior.views=60", "optimizer.iterations=4", "optimizer.resolution_steps=[[0.0, 64]]", "densification.enabled=false"),
@@ -119,11 +123,36 @@ class TestRecords:
     def test_none_where_there_is_no_file(self, tmp_path):
         assert read_records(tmp_path / "records.csv") == []
 
-    @pytest.mark.parametrize("text", ["variant,prompt\na,b\n", "x\n1\n"])
+    def test_a_share_of_calls_comes_back_to_the_last_digit(self, tmp_path):
+        """It is part of the key: rounded, what is done would be done again, beside itself."""
+        for reliability in (1 / 3, 0.1 + 0.2, 0.3, 1.0):
+            write_records(tmp_path / "records.csv", [record(reliability=reliability)])
+            (back,) = read_records(tmp_path / "records.csv")
+            assert back.key == record(reliability=reliability).key
+        assert ",builtin:exact,1,draft," in (tmp_path / "records.csv").read_text("utf-8")
+
+    def test_a_spreadsheets_mark_at_the_beginning_is_passed_over(self, tmp_path):
+        write_records(tmp_path / "records.csv", [record()])
+        (tmp_path / "records.csv").write_bytes(b"\xef\xbb\xbf" + (tmp_path / "records.csv").read_bytes())
+        assert len(read_records(tmp_path / "records.csv")) == 1
+
+    @pytest.mark.parametrize("text", [b"variant,prompt\na,b\n", b"x\n1\n", b"variant\nr\xe9d\n", b'variant\n"' + b"x" * 200_000 + b'"\n'])
     def test_another_file_is_refused(self, tmp_path, text):
-        (tmp_path / "other.csv").write_text(text)
+        (tmp_path / "other.csv").write_bytes(text)
         with pytest.raises(InputError, match="no records"):
             read_records(tmp_path / "other.csv")
+
+    def test_a_folder_is_refused(self, tmp_path):
+        with pytest.raises(InputError, match="no records"):
+            read_records(tmp_path)
+
+    def test_a_line_that_was_cut_off_is_refused(self, tmp_path):
+        path = tmp_path / "records.csv"
+        write_records(path, [record(psnr=20.0)])
+        head, line = path.read_text("utf-8").splitlines()
+        path.write_text(f"{head}\n{','.join(line.split(',')[:22])}\n", "utf-8")
+        with pytest.raises(InputError, match="a line ends before its iou"):
+            read_records(path)
 
 
 class TestPlan:
@@ -140,6 +169,15 @@ class TestPlan:
         assert [(r.record.prompt, r.record.variant) for r in plan[:2]] == [("a red cat", "cograd3d"), ("a red cat", "perpneg")]
         assert [r.config.run.seed for r in plan] == [0, 0, 1, 1] and len({r.folder for r in plan}) == 4
         assert plan[0].config.gaussians == plan[1].config.gaussians
+
+    def test_prompts_that_differ_a_little_are_done_apart(self, prior, tmp_path):
+        """Their slugs are the same, or the same as far as slugs go."""
+        alike = ("a red cat", "A red cat!", "a-red-cat")
+        long = ("a very detailed photograph of a red cat", "a very detailed photograph of a red car")
+        plan = planned(prior, tmp_path, ["cograd3d"], pairs=[(prompt, 0) for prompt in (*alike, *long)])
+        assert len({run.folder for run in plan}) == 5
+        assert plan[0].folder.name == f"cograd3d-a-red-cat-0-{plan[0].record.fingerprint}"
+        assert all(runs.name_of(prompt) == prompt.replace(" ", "-") for name in prompts.SETS for prompt in prompts.prompt_set(name))
 
     def test_a_fingerprint_tells_what_must_be_run_again(self, prior, tmp_path, monkeypatch):
         a, b = planned(prior, tmp_path)[0], planned(prior, tmp_path / "elsewhere")[0]
@@ -184,7 +222,7 @@ class TestPlan:
 def done(prior, tmp_path_factory):
     run = planned(prior, tmp_path_factory.mktemp("gallery"))[0]
     runs.prepare(run)
-    assert runs.finished(run.folder) is None and runs.job_of(run.folder) is None
+    assert runs.finished(run.folder) is None and job_in(run.folder) is None
     asked = []
     assert runs.perform(run.folder, lambda job, description: asked.append((job.path, description)) or {"psnr": 7.0}) == 0
     return run, asked
@@ -196,21 +234,47 @@ class TestRun:
         found = runs.finished(run.folder)
         assert dataclasses.replace(found, psnr=math.nan, seconds=math.nan, memory=math.nan).key == run.record.key
         assert found.psnr == 7.0 and 0 <= found.seconds < 300 and found.memory > 50 and math.isnan(found.ssim)
-        assert asked == [(runs.job_of(run.folder).path, vocabulary.parse("a red cat"))]
+        assert asked == [(job_in(run.folder).path, vocabulary.parse("a red cat"))]
         assert "NaN" not in (run.folder / runs.RECORD_FILE).read_text(), "JSON has no NaN"
 
     def test_it_is_the_job_that_was_planned(self, done):
         run, _ = done
-        job = runs.job_of(run.folder)
+        job = job_in(run.folder)
         assert job.state.status == "finished" and job.asset_path.exists()
         assert len(list(job.read_trace())) == run.record.iterations
 
     def test_a_finished_job_is_measured_again_without_running(self, done):
         run, _ = done
         (run.folder / runs.RECORD_FILE).unlink()
-        before = runs.job_of(run.folder).events_path.read_bytes()
+        before = job_in(run.folder).events_path.read_bytes()
         assert runs.perform(run.folder, lambda job, description: {"psnr": 8.0}) == 0
-        assert runs.finished(run.folder).psnr == 8.0 and runs.job_of(run.folder).events_path.read_bytes() == before
+        assert runs.finished(run.folder).psnr == 8.0 and job_in(run.folder).events_path.read_bytes() == before
+
+    def test_measuring_again_forgets_nothing_that_was_measured_before(self, done):
+        """Another score is asked for later, of a process that did not do the run."""
+        run, _ = done
+        runs.perform(run.folder, lambda job, description: {"psnr": 8.0})
+        before = dataclasses.replace(runs.finished(run.folder), clip_b32=31.0, memory=1234.0)
+        (run.folder / runs.RECORD_FILE).write_text(json.dumps(runs._plain(before)))
+        assert runs.perform(run.folder, lambda job, description: {"psnr": 8.0, "vqa_score": 0.5}) == 0
+        after = runs.finished(run.folder)
+        assert (after.clip_b32, after.vqa_score, after.memory, after.key) == (31.0, 0.5, 1234.0, before.key)
+
+    def test_what_was_left_of_a_beginning_is_no_job(self, done):
+        run, _ = done
+        job = job_in(run.folder)
+        left = run.folder / ".writing-0123456789ab"
+        left.mkdir()
+        (left / "spec.json").write_bytes(job.spec_path.read_bytes())
+        assert is_temporary(left) and job_in(run.folder).path == job.path
+
+    def test_a_clock_that_was_set_back_tells_no_time(self, tmp_path):
+        job = JobFolder.create(tmp_path, JobSpec(prompt="a red cat"), {})
+        moments = ("2026-01-01T12:00:00+00:00", "2026-01-01T11:00:00+00:00")
+        for name, moment in zip(("optimise", "surface"), moments, strict=True):
+            with job.events_path.open("a") as file:
+                print(json.dumps({"type": "phase", "name": name, "time": moment}), file=file)
+        assert math.isnan(runs.optimisation_seconds(job))
 
     def test_preparing_again_changes_nothing(self, done):
         run, _ = done

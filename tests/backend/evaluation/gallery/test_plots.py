@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from backend.evaluation.gallery import plots, svg
-from backend.evaluation.gallery.statistics import summary
+from backend.evaluation.gallery.statistics import MEASURES, Estimate, summary
 from backend.evaluation.gallery.svg import Drawing, Scale
 from backend.evaluation.gallery.traces import BINS, Trace, read_trace
 
@@ -97,6 +97,7 @@ class TestTraces:
         path.write_text("".join(json.dumps(line) + "\n" for line in lines), "utf-8")
         trace = read_trace(path)
         assert np.isnan(trace.loss).all() and np.isnan(plots.region_losses(trace)).all()
+        assert plots.convergence({"cograd3d": [trace]}, "cograd3d") is None, "there is nothing to show"
 
     @pytest.mark.parametrize("text", ["", "not JSON\n", '{"iteration": 0}\n', '{"norm_main": 3}\n'])
     def test_what_is_none_is_none(self, tmp_path, text):
@@ -130,6 +131,12 @@ class TestPlots:
         assert plot.svg.count("<rect") > 36 * BINS and "2 of cograd3d" in plot.caption
         assert plots.convergence(traces, "another") is None
 
+    def test_long_names_are_not_cut_off(self, traces):
+        names = ("cograd3d: consensus of neighbours", "cograd3d: one region a step")
+        plot = plots.convergence(dict(zip(names, traces.values(), strict=True)), names[0])
+        places = {element.text: float(element.get("x")) for element in ElementTree.fromstring(plot.svg).iter(f"{SVG}text")}
+        assert places[names[0]] + 7 * len(names[0]) < places[names[1]] < plots.WIDTH - 7 * len(names[1])
+
     def test_visits(self, traces):
         plot = plots.visits(traces)
         assert {"cograd3d", "w/o <A>", "elevation", "60°"} <= set(texts(plot))
@@ -158,6 +165,18 @@ class TestPlots:
             "the reference has bars of its own colour where bars begin at zero: JR, wrong views"
         )
         assert plots.bars(variants, summary([], variants), "cograd3d") is None
+
+    @pytest.mark.parametrize("spread", [(22.1, 29.0), (14.8, 15.4), (0.97, 1.03), (19.0, 22.5)])
+    def test_a_scale_has_two_ticks(self, spread):
+        estimates = {name: {"psnr": Estimate(value, value, value, 2, 2)} for name, value in zip("ab", spread, strict=True)}
+        drawn = plots.bars("ab", {name: dict.fromkeys(MEASURES, Estimate()) | row for name, row in estimates.items()}, "a")
+        root = ElementTree.fromstring(drawn.svg)
+        assert sum(element.get("font-size") == "10.5" for element in root.iter(f"{SVG}text")) > 1
+
+    def test_bars_of_nothing_but_zeros_begin_there(self):
+        made = records({"a": (20.0, 0.1, 100.0)}, janus=0.0)
+        drawn = plots.bars(["a"], {"a": {name: Estimate() for name in MEASURES} | {"janus": summary(made, ["a"])["a"]["janus"]}}, "a")
+        assert "−1" not in texts(drawn) and texts(drawn).count("0") == 1
 
     def test_bars_of_one_value_below_zero(self):
         made = records({"a": (20.0, 0.1, 100.0)}, ("a red cat",), seeds=1, psnr=-3.0)

@@ -97,6 +97,15 @@ class TestAnswers:
         assert found[a].runs == 3 and found[a].prompts == 2
         assert read_answers(first, folder / KEY_FILE)[c].value == 1
 
+    def test_orders_of_fewer_do_not_count(self, tmp_path):
+        """The worst of two would be as good as the second of three."""
+        a, b, c = VARIANTS
+        strips = {(variant, PROMPTS[0], 0): write_strip(tmp_path / f"{i}.png", i) for i, variant in enumerate(VARIANTS)}
+        strips |= {(variant, PROMPTS[1], 0): write_strip(tmp_path / f"more {i}.png", 9 + i) for i, variant in enumerate((b, c))}
+        write_ranking(tmp_path, VARIANTS, strips)
+        found = read_answers(answer(tmp_path, {(1, PROMPTS[0]): (a, b, c), (1, PROMPTS[1]): (b, c)}), tmp_path / KEY_FILE)
+        assert {variant: (each.value, each.missing) for variant, each in found.items()} == {a: (1, 0), b: (2, 1), c: (3, 1)}
+
     def test_spreadsheets_may_have_touched_it(self, folder):
         path = answer(folder, {(1, PROMPTS[0]): VARIANTS})
         path.write_bytes(b"\xef\xbb\xbf" + path.read_bytes().replace(b"\n", b"\r\n") + b"\r\n")

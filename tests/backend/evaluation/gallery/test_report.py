@@ -157,6 +157,26 @@ class TestWhatIsMissing:
         text = (tmp_path / "out" / "index.html").read_text("utf-8")
         assert f'alt="{PROMPTS[0]}: cograd3d"' not in text and f'alt="{PROMPTS[1]}: cograd3d"' in text
 
+    def test_damaged_pictures_are_passed_over(self, tmp_path):
+        path = write_strip(tmp_path / "a.png", 0)
+        data = bytearray(path.read_bytes())
+        place = data.index(b"IDAT")
+        data[place - 4 : place] = (16).to_bytes(4, "big")  # a length that is too small is a SyntaxError to Pillow
+        path.write_bytes(data)
+        assert page.load_strip(path, 96) is None
+
+    def test_of_few_prompts_more_differences_are_chance(self, tmp_path):
+        for prompts, said in ((PROMPTS, "one in six over four"), (tuple(f"prompt {n}" for n in range(12)), "one in twenty would")):
+            made = records(prompts=prompts)
+            write_report(tmp_path, made, variants=list(LEVELS), reference="cograd3d", title="t", command="c", machine="m", **NOTHING)
+            assert said in (tmp_path / "tables.md").read_text("utf-8")
+
+    def test_one_variant_alone_is_reported(self, tmp_path):
+        made = records({"cograd3d": LEVELS["cograd3d"]})
+        write_report(tmp_path, made, variants=["cograd3d"], reference="cograd3d", title="t", command="c", machine="m", **NOTHING)
+        text = (tmp_path / "tables.md").read_text("utf-8")
+        assert "| cograd3d | " in text and "differences from" not in text
+
     def test_the_reference_may_have_no_runs(self, tmp_path):
         made = [each for each in records() if each.variant != "cograd3d"]
         write_report(tmp_path, made, variants=list(LEVELS), reference="cograd3d", title="t", command="c", machine="m", **NOTHING)

@@ -32,7 +32,9 @@ class TestGroups:
 
     def test_what_nobody_knows_is_shown_too(self):
         assert [members for _, _, members in tables.groups(["mine", "cograd3d"], "cograd3d")] == [["mine", "cograd3d"]]
-        assert tables.groups(["cograd3d"], "cograd3d") == []
+
+    def test_the_reference_alone_is_a_table(self):
+        assert [members for _, _, members in tables.groups(["cograd3d"], "cograd3d")] == [["cograd3d"]]
 
 
 class TestScores:
