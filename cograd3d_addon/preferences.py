@@ -60,8 +60,8 @@ class CoGradPreferences(bpy.types.AddonPreferences):
         name="When Blender Quits",
         description="What becomes of a job that is running when Blender is closed",
         items=(
-            ("STOP", "Pause the Job", "The job saves its state and ends; Blender offers to continue it next time"),
-            ("KEEP", "Keep It Running", "The job goes on without Blender; the result is there when Blender is started again"),
+            ("STOP", "Pause the Job", "The job saves its state and ends; Blender offers to continue it next time", 0),
+            ("KEEP", "Keep It Running", "The job goes on without Blender; the result is there when Blender is started again", 1),
         ),
         default="STOP",
     )
@@ -84,10 +84,10 @@ class CoGradPreferences(bpy.types.AddonPreferences):
         name="Colours",
         description="Colours of the little cameras around the asset, from little left to do to much left to do",
         items=(
-            ("VIRIDIS", "Viridis", "Violet over green to yellow; even steps, told apart with every kind of colour blindness"),
-            ("CIVIDIS", "Cividis", "Blue to yellow; looks the same to people with and without red-green colour blindness"),
-            ("INFERNO", "Inferno", "Black over red to pale yellow; the strongest differences in brightness"),
-            ("CUSTOM", "Custom", "From one colour of your choice to another"),
+            ("VIRIDIS", "Viridis", "Violet over green to yellow; even steps, told apart with every kind of colour blindness", 0),
+            ("CIVIDIS", "Cividis", "Blue to yellow; looks the same to people with and without red-green colour blindness", 1),
+            ("INFERNO", "Inferno", "Black over red to pale yellow; the strongest differences in brightness", 2),
+            ("CUSTOM", "Custom", "From one colour of your choice to another", 3),
         ),
         default="VIRIDIS",
     )

@@ -154,13 +154,26 @@ CoGradAdvanced = type(
 # --- The scene
 
 
-def _quality_items() -> list[tuple[str, str, str]]:
+# A file stores what was chosen from a menu as a number. Each item says its own, and keeps it whatever comes before it in a later version;
+# one that is taken out leaves a gap.
+
+_Item = tuple[str, str, str, int]
+_QUALITY_NUMBERS = {"draft": 0, "normal": 1, "high": 2}
+_TEXTURE_NUMBERS = {256: 1, 512: 2, 1024: 3, 2048: 4, 4096: 5, 8192: 6}
+
+
+def _quality_items() -> list[_Item]:
     described = presets("quality")
-    return [(name, name.title(), described[name]) for name in QUALITIES]
+    return [(name, name.title(), described[name], _QUALITY_NUMBERS[name]) for name in QUALITIES]
 
 
-def _method_items() -> list[tuple[str, str, str]]:
-    return [(method.name, method.label, ". ".join((method.description, *method.details[:1]))) for method in methods().values()]
+def _method_items() -> list[_Item]:
+    return [(each.name, each.label, ". ".join((each.description, *each.details[:1])), each.number) for each in methods().values()]
+
+
+def _texture_items() -> list[_Item]:
+    as_quality = ("0", "As the Quality Says", "512 for draft, 1024 for normal, 2048 for high", 0)
+    return [as_quality, *((str(size), f"{size} px", f"{size} × {size} pixels", _TEXTURE_NUMBERS[size]) for size in TEXTURE_SIZES)]
 
 
 def _absolute(path: str) -> str:
@@ -189,10 +202,10 @@ class CoGradSettings(bpy.types.PropertyGroup):
         name="Image Model",
         description="The model that knows what things look like",
         items=(
-            ("BUILTIN", "Built-in", "Knows 24 objects, 12 colours and 4 materials; needs no download"),
-            ("FOLDER", "Folder", "A diffusers folder on this computer"),
-            ("FILE", "File", "A .safetensors file on this computer"),
-            ("HUB", "From the Hub", "A model by its name on the Hugging Face hub, fetched once and then kept"),
+            ("BUILTIN", "Built-in", "Knows 24 objects, 12 colours and 4 materials; needs no download", 0),
+            ("FOLDER", "Folder", "A diffusers folder on this computer", 1),
+            ("FILE", "File", "A .safetensors file on this computer", 2),
+            ("HUB", "From the Hub", "A model by its name on the Hugging Face hub, fetched once and then kept", 3),
         ),
         default="BUILTIN",
     )
@@ -248,18 +261,15 @@ class CoGradSettings(bpy.types.PropertyGroup):
     texture_size: EnumProperty(
         name="Texture",
         description="Width and height of the texture, pixels",
-        items=(
-            ("0", "As the Quality Says", "512 for draft, 1024 for normal, 2048 for high"),
-            *((str(size), f"{size} px", f"{size} × {size} pixels") for size in TEXTURE_SIZES),
-        ),
+        items=_texture_items(),
         default="0",
     )
     initial_source: EnumProperty(
         name="Start From",
         description="The first shape, which the run then changes",
         items=(
-            ("NONE", "Nothing", "A shapeless cloud"),
-            ("SELECTED", "Selected Object", "The selected mesh as it stands, turned and sized; its front should face -Y"),
+            ("NONE", "Nothing", "A shapeless cloud", 0),
+            ("SELECTED", "Selected Object", "The selected mesh as it stands, turned and sized; its front should face -Y", 1),
         ),
         default="NONE",
     )
@@ -371,10 +381,10 @@ class CoGradInterface(bpy.types.PropertyGroup):
         name="Show",
         description="Which jobs the list shows",
         items=(
-            ("ALL", "All Jobs", "Every job"),
-            ("ACTIVE", "Waiting and Running", "Jobs that wait, run or are paused"),
-            ("FINISHED", "Finished", "Jobs with a result"),
-            ("UNFINISHED", "Without Result", "Jobs that failed, were cancelled or interrupted"),
+            ("ALL", "All Jobs", "Every job", 0),
+            ("ACTIVE", "Waiting and Running", "Jobs that wait, run or are paused", 1),
+            ("FINISHED", "Finished", "Jobs with a result", 2),
+            ("UNFINISHED", "Without Result", "Jobs that failed, were cancelled or interrupted", 3),
         ),
         default="ALL",
     )

@@ -26,8 +26,8 @@ from .jobs import Job, JobManager, end_waiting, worker_command
 from .package import preferences
 
 __all__ = [
-    "chosen_job", "manager", "poll", "redraw", "register", "register_poller", "select_job", "selected_job", "subscribe", "subscribe_tick",
-    "unregister", "unregister_poller", "unsubscribe", "unsubscribe_tick",
+    "chosen_job", "has_timer", "look_for_jobs", "manager", "poll", "redraw", "register", "register_poller", "select_job", "selected_job",
+    "subscribe", "subscribe_tick", "unregister", "unregister_poller", "unsubscribe", "unsubscribe_tick", "work_until",
 ]  # fmt: skip
 
 BUSY_INTERVAL = 0.05
@@ -51,7 +51,7 @@ class _Session:
         self.pollers: list[Callable[[], object]] = []
         self.changed = True
         self.told_at = self.preferences_read_at = 0.0
-        self.is_quitting = False
+        self.is_quitting = self.has_looked = False
 
 
 _session: _Session | None = None
@@ -122,6 +122,36 @@ def redraw() -> None:
         for area in window.screen.areas:
             if area.type == "VIEW_3D":
                 area.tag_redraw()
+
+
+# --- without a window
+
+
+def has_timer() -> bool:
+    """Whether Blender calls `poll` by itself. Without a window, as in `blender -b`, it never does."""
+    return not bpy.app.background
+
+
+def work_until(is_over: Callable[[], bool]) -> None:
+    """Where there is no timer, do its work until something is over. Else return at once: the timer does it, and nobody is kept waiting.
+
+    Raises:
+        RuntimeError: the add-on was disabled meanwhile.
+    """
+    while not (has_timer() or is_over()):
+        _current()
+        poll()
+        time.sleep(BUSY_INTERVAL)
+
+
+def look_for_jobs() -> None:
+    """Where there is no timer, find the jobs on disk, once: the timer would have by now. A script names one, or means the newest."""
+    session = _current()
+    if not (has_timer() or session.has_looked):
+        session.has_looked = True
+        _contained(_read_preferences)
+        session.manager.scan()
+        _tell_tick_listeners()
 
 
 # --- the timer

@@ -5,7 +5,8 @@ from __future__ import annotations
 import hashlib
 import logging
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 import bpy
@@ -145,10 +146,26 @@ def _holds(path: Path, content: bytes) -> bool:
         return False
 
 
-def write_packed(image: bpy.types.Image, folder: Path) -> None:
-    """Write a packed image's file into a folder, under the name that its path has. Raises `OutputError` if that cannot be done."""
+@contextmanager
+def packed_beside(images: Iterable[bpy.types.Image], folder: Path) -> Iterator[None]:
+    """Packed images have, inside, paths in a folder that are free or hold the same; what is left is to write them there.
+
+    For an exporter that names a packed texture as if it lay beside. A file of the user's that is called like it stays.
+    """
+    before = {image: image.filepath for image in images if image.packed_file is not None and image.filepath}
+    try:
+        for image, path in before.items():
+            image.filepath_raw = str(_free(folder / bpy.path.basename(path), image.packed_file.data))
+        yield
+    finally:
+        for image, path in before.items():
+            image.filepath_raw = path
+
+
+def write_packed(image: bpy.types.Image) -> None:
+    """Write a packed image's file where its path says. Raises `OutputError` if that cannot be done."""
     if image.packed_file is not None and image.filepath:
-        atomic_write_bytes(folder / bpy.path.basename(image.filepath), image.packed_file.data)
+        atomic_write_bytes(Path(bpy.path.abspath(image.filepath, library=image.library)), image.packed_file.data)
 
 
 def make_material(name: str, image: bpy.types.Image, roughness: float) -> bpy.types.Material:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -11,7 +11,7 @@ from typing import Any
 import bpy
 
 from ...backend.errors import InputError, OutputError
-from .datablocks import images_of, restore_texture_file, textures_folder, write_packed
+from .datablocks import images_of, packed_beside, restore_texture_file, textures_folder, write_packed
 
 
 @dataclass(frozen=True)
@@ -117,19 +117,21 @@ def export(thing: bpy.types.Object, exporter: Exporter, path: Path) -> None:
     if not path.parent.is_dir():
         raise OutputError(f"There is no folder {path.parent}.", remedy="Choose another one.")
     images = images_of(slot.material for slot in thing.material_slots)
-    with _only_selected(thing):
+    with _only_selected(thing), ExitStack() as stack:
         for image in images:
             restore_texture_file(image, textures_folder())
+        if exporter.leaves_packed_textures:
+            stack.enter_context(packed_beside(images, path.parent))
         try:
             operator("EXEC_DEFAULT", filepath=str(path), **exporter.usable_options())
         except RuntimeError as error:  # how Blender hands on what an operator reported, and any exception in one
             reason = str(error).strip().splitlines()[-1].removeprefix("Error: ")
             raise OutputError(f"{path} could not be written: {reason}", remedy="Choose another folder, or another format.") from error
-    if not path.is_file():  # not every exporter says so
-        raise OutputError(f"{path} could not be written.", remedy="Choose another name or folder.")
-    if exporter.leaves_packed_textures:
-        for image in images:
-            write_packed(image, path.parent)
+        if not path.is_file():  # not every exporter says so
+            raise OutputError(f"{path} could not be written.", remedy="Choose another name or folder.")
+        if exporter.leaves_packed_textures:
+            for image in images:
+                write_packed(image)
 
 
 @contextmanager

@@ -6,6 +6,7 @@ from .. import session
 from ..jobs import Job, JobStatus
 from ..jobs.job import Wish
 from .job_operator import JobOperator
+from .ordering import see_through
 
 _NOT_RUNNING = "This job is not running"
 
@@ -44,6 +45,7 @@ class COGRAD3D_OT_resume(JobOperator, bpy.types.Operator):
 
     def act(self, context: bpy.types.Context, job: Job) -> None:
         session.manager().resume(job)
+        see_through(job)
 
 
 class COGRAD3D_OT_stop(JobOperator, bpy.types.Operator):

@@ -32,6 +32,16 @@ def is_offline() -> bool:
     return supervisor.situation.needs_network and not bpy.app.online_access
 
 
+def _begun(operator: bpy.types.Operator) -> set[str]:
+    """What an operator returns that has begun something with the environment. Without a window that is awaited: nothing would follow it."""
+    session.work_until(lambda: not supervisor.situation.phase.is_busy)
+    situation = supervisor.situation
+    if not session.has_timer() and situation.phase in (Phase.FAILED, Phase.DAMAGED):
+        operator.report({"ERROR"}, f"{situation.message} {situation.remedy}".strip())
+        return {"CANCELLED"}
+    return {"FINISHED"}
+
+
 def _report(operator: bpy.types.Operator, error: CoGradError) -> set[str]:
     operator.report({"ERROR"}, in_blender(str(error)))
     return {"CANCELLED"}
@@ -147,7 +157,7 @@ Blender's own Python and the system's stay as they are"""  # fmt: skip
             supervisor.install(_options(context, allow_cuda=self.allow_cuda))
         except CoGradError as error:
             return _report(self, error)
-        return {"FINISHED"}
+        return _begun(self)
 
 
 class COGRAD3D_OT_environment_setup_offline(_EnvironmentOperator, bpy.types.Operator):
@@ -175,7 +185,7 @@ On a computer of the same kind with a network, "python3 -m backend setup --downl
             supervisor.install(_options(context, wheels=wheels))
         except CoGradError as error:
             return _report(self, error)
-        return {"FINISHED"}
+        return _begun(self)
 
 
 class COGRAD3D_OT_environment_choose_python(_EnvironmentOperator, bpy.types.Operator):
@@ -197,7 +207,7 @@ class COGRAD3D_OT_environment_choose_python(_EnvironmentOperator, bpy.types.Oper
             return {"CANCELLED"}
         preferences(context).own_python = self.filepath  # which has it tried out
         context.preferences.is_dirty = True
-        return {"FINISHED"}
+        return _begun(self)
 
 
 class COGRAD3D_OT_environment_forget_python(_EnvironmentOperator, bpy.types.Operator):
@@ -251,7 +261,7 @@ class COGRAD3D_OT_environment_verify(_EnvironmentOperator, bpy.types.Operator):
     def _poll(cls, context: bpy.types.Context) -> bool:
         if supervisor.situation.can_verify:
             return True
-        cls.poll_message_set("It is not complete yet")
+        cls.poll_message_set("It is not complete yet: set it up first")
         return False
 
     def execute(self, context: bpy.types.Context) -> set[str]:
@@ -259,7 +269,7 @@ class COGRAD3D_OT_environment_verify(_EnvironmentOperator, bpy.types.Operator):
             supervisor.verify()
         except CoGradError as error:
             return _report(self, error)
-        return {"FINISHED"}
+        return _begun(self)
 
 
 class COGRAD3D_OT_environment_repair(_EnvironmentOperator, bpy.types.Operator):
@@ -283,7 +293,7 @@ class COGRAD3D_OT_environment_repair(_EnvironmentOperator, bpy.types.Operator):
             supervisor.install(_options(context, repair=True))
         except CoGradError as error:
             return _report(self, error)
-        return {"FINISHED"}
+        return _begun(self)
 
 
 class COGRAD3D_OT_environment_remove(_EnvironmentOperator, bpy.types.Operator):
@@ -310,7 +320,7 @@ class COGRAD3D_OT_environment_remove(_EnvironmentOperator, bpy.types.Operator):
             supervisor.remove()
         except CoGradError as error:
             return _report(self, error)
-        return {"FINISHED"}
+        return _begun(self)
 
 
 class COGRAD3D_OT_environment_refresh(bpy.types.Operator):

@@ -69,7 +69,7 @@ class COGRAD3D_OT_jobs_remove_all(bpy.types.Operator):
     @classmethod
     def poll(cls, context: bpy.types.Context) -> bool:
         if not _removable():
-            cls.poll_message_set("There is no job that is not running")
+            cls.poll_message_set("There is no job to remove: one that is running has to be cancelled first")
             return False
         return True
 
@@ -105,6 +105,7 @@ def _discard_all(jobs: list[Job]) -> list[CoGradError]:
 
 
 def _removable() -> list[Job]:
+    session.look_for_jobs()
     return [job for job in session.manager().jobs if not (job.status.is_live or job.waits_elsewhere)]
 
 

@@ -6,6 +6,7 @@ import bpy
 from bpy.props import StringProperty
 
 from ...backend.errors import CoGradError
+from .. import session
 from ..settings import overrides, words
 from ..settings.choices import lower_quality
 from ..settings.controls import controls
@@ -13,7 +14,7 @@ from . import ordering
 
 
 class COGRAD3D_OT_generate(bpy.types.Operator):
-    """Make what the prompt says. Blender stays free to work in while it runs"""
+    """Make what the prompt says. Blender stays free to work in while it runs; without a window, it is there when this returns"""
 
     bl_idname = "cograd3d.generate"
     bl_label = "Generate"
@@ -32,7 +33,7 @@ class COGRAD3D_OT_generate(bpy.types.Operator):
         except CoGradError as error:
             ordering.remember_refusal(context, error)
             return ordering.report(self, error)
-        self.report({"INFO"}, f"Ordered: {job.spec.prompt}")
+        self.report({"INFO"}, f"{'Ordered' if session.has_timer() else 'Done'}: {job.spec.prompt}")
         return {"FINISHED"}
 
 

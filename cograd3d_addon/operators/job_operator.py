@@ -21,6 +21,7 @@ class JobOperator:
 
     @classmethod
     def poll(cls, context: bpy.types.Context) -> bool:
+        session.look_for_jobs()
         job = session.selected_job()
         reason = cls.why_not(job) if job is not None else "No job is selected"
         if reason:

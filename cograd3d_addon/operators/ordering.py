@@ -14,12 +14,12 @@ import numpy as np
 from ...backend import settings
 from ...backend.config import GenerationConfig
 from ...backend.environment import data_folder
-from ...backend.errors import CoGradError, InputError, SetupError
+from ...backend.errors import CoGradError, InputError, JobError, SetupError
 from ...backend.protocol import JobSpec
 from ...backend.request import check_request
 from .. import session, setup
-from ..importing import order_for
-from ..jobs import Job
+from ..importing import order_for, state
+from ..jobs import Job, JobStatus
 from ..placement import PLACEMENT_FILE
 from ..settings import consent, overrides, words
 from ..settings.choices import Choices, refusal
@@ -41,8 +41,11 @@ def shape_object(context: bpy.types.Context) -> bpy.types.Object | None:
 
 def why_not(context: bpy.types.Context) -> str:
     """Why Generate is grey, in a sentence without its full stop; empty if it is not. Cheap: panels ask at every redraw."""
+    session.work_until(lambda: not setup.supervisor.situation.phase.is_busy)  # a Python that was chosen is being tried out
     if problem := setup.problem():
         return problem[0].rstrip(".")
+    if context.scene.library is not None:
+        return _LINKED
     chosen = context.scene.cograd3d
     choices = chosen.choices()
     problems = overrides.problems(overrides.write(choices.all_changes()), chosen.quality, chosen.method)
@@ -54,6 +57,8 @@ def why_not(context: bpy.types.Context) -> str:
         problem=next(iter(problems.values()), None),
     )
 
+
+_LINKED = "This scene is linked from another file, so that no result can be put into it: go to a scene of this file"
 
 _refusal: tuple[Choices, CoGradError] | None = None
 
@@ -88,7 +93,8 @@ def order_panel(context: bpy.types.Context) -> Job:
 
 
 def order(context: bpy.types.Context, spec: JobSpec, config: GenerationConfig, like: Path | None = None, improves: str = "") -> Job:
-    """Check a request, submit it and show its job. A model is fetched only if the user has allowed that here, whatever the request says.
+    """Check a request, submit it and show its job; without a window, see it through. A model is fetched only if the user has allowed that
+    here, whatever the request says.
 
     Args:
         context: whose scene says where the result goes.
@@ -97,11 +103,13 @@ def order(context: bpy.types.Context, spec: JobSpec, config: GenerationConfig, l
         improves: name of the object that the result is to improve.
 
     Raises:
-        CoGradError: it cannot work, or cannot be written down.
+        CoGradError: it cannot work, or cannot be written down; without a window, it did not work.
     """
     global _refusal
     if problem := setup.problem():
         raise SetupError(problem[0], remedy=problem[1])
+    if context.scene.library is not None:  # the preview could not come into it either
+        raise InputError(f"{_LINKED}.")
     manager = session.manager()
     config.prior.allow_download = config.prior.allow_download and consent.is_allowed(config.prior.name)
     check_request(spec, config, manager.root)
@@ -110,7 +118,25 @@ def order(context: bpy.types.Context, spec: JobSpec, config: GenerationConfig, l
     _refusal = None
     session.select_job(job.id)
     session.redraw()
+    see_through(job)
     return job
+
+
+def see_through(job: Job) -> None:
+    """Without a window, have a job end before its operator does, as Blender's renders do there: nothing would run it afterwards.
+
+    Raises:
+        CoGradError: it ended without a result, or the result did not come into the scene that it was ordered from.
+    """
+    session.work_until(lambda: job.status.is_over)
+    if session.has_timer():
+        return
+    if job.error is not None:
+        raise CoGradError(job.error.message, remedy=job.error.remedy)
+    if job.status is not JobStatus.FINISHED:
+        raise JobError(f"The job was {job.status}.", remedy=f'Continue it: bpy.ops.cograd3d.resume(job="{job.id}").')
+    if problem := state(job):
+        raise JobError(problem, remedy=f'Import it: bpy.ops.cograd3d.import_result(job="{job.id}").')
 
 
 def order_again(context: bpy.types.Context, job: Job, changes: Mapping[str, Any] | None = None) -> Job:

@@ -19,13 +19,17 @@ from .ordering import order, report
 
 def _job(operator: bpy.types.Operator) -> Job | None:
     """The job that the operator names, else the selected one."""
+    session.look_for_jobs()
     return session.manager().get(operator.job) if operator.job else session.selected_job()
 
 
 def _finished_job(operator: bpy.types.Operator) -> Job | None:
     """The same, if it has a result; says so if not."""
     job = _job(operator)
-    if job is None or job.status is not JobStatus.FINISHED:
+    if job is None:
+        operator.report({"ERROR"}, "There is no such job. Choose a finished one from the list of jobs.")
+        return None
+    if job.status is not JobStatus.FINISHED:
         operator.report({"ERROR"}, "The job has no result yet. Choose a finished one.")
         return None
     return job
@@ -67,9 +71,11 @@ class COGRAD3D_OT_import_result(bpy.types.Operator):
 
     @classmethod
     def poll(cls, context: bpy.types.Context) -> bool:
+        session.look_for_jobs()
         job = session.selected_job()
         if job is not None and job.status is not JobStatus.FINISHED:
-            cls.poll_message_set("The job has no result yet")
+            what_to_do = "continue it, or choose a finished one" if job.status.is_over else "wait until it is done"
+            cls.poll_message_set(f"The job has no result yet: {what_to_do}")
             return False
         return _is_object_mode(cls, context)
 

@@ -4,6 +4,7 @@ import bpy
 
 from ...backend.models import by_hub_id
 from ...backend.preflight import LONGEST_PROMPT
+from .. import later_files
 from ..importing.placing import placeholder_of
 from ..operators import ordering
 from ..settings import models, overrides, wording, words
@@ -33,6 +34,8 @@ class COGRAD3D_PT_main(bpy.types.Panel):
 
     def draw(self, context: bpy.types.Context) -> None:
         layout, chosen = self.layout, context.scene.cograd3d
+        if text := later_files.notice():
+            draw_paragraph(layout, context, text, icon="INFO")
         is_ready = draw_environment(layout, context)
         _draw_prompt(layout, context)
         if is_ready and (suggestion := models.suggestion(chosen.choices(), shelf.found)):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -36,6 +37,9 @@ class _Visit:
 _visits: dict[int, _Visit] = {}
 """By the address of the viewport's space (never followed, only compared). A maximised viewport keeps its space, but not its area."""
 
+_away: dict[int, ViewpointState] = {}
+"""Where viewports are that look through a region, by the same address, while a file is saved."""
+
 
 def look_through(context: bpy.types.Context, view: GridView, region: int) -> None:
     """Send the viewport to the camera of a region; where it was before the first of several such visits in a row is remembered."""
@@ -64,6 +68,15 @@ def looked_through(context: bpy.types.Context, view: GridView) -> int:
     if visit is None or visit.source != view.source or visit.region >= len(view):
         return -1
     return visit.region if _is_at(context.region_data, view.cameras[visit.region]) else -1
+
+
+@persistent
+def give_back(*_: Any) -> None:
+    """Bring every viewport back that was sent to a region. One that the user has turned away since only gets its lens back."""
+    for area, space in _visiting():
+        _apply(space, space.region_3d, _before(space, space.region_3d))
+        area.tag_redraw()
+    _visits.clear()
 
 
 @persistent
@@ -141,13 +154,49 @@ def _apply(space: bpy.types.SpaceView3D, view3d: bpy.types.RegionView3D, state: 
         view3d.is_orthographic_side_view = True
 
 
+def _visiting() -> Iterator[tuple[bpy.types.Area, bpy.types.SpaceView3D]]:
+    """The viewports that were sent to a region, each with its area, which by now may show another editor."""
+    for screen in bpy.data.screens if _visits else ():
+        for area in screen.areas:
+            yield from ((area, space) for space in area.spaces if space.type == "VIEW_3D" and space.as_pointer() in _visits)
+
+
+@persistent
+def _before_saving(*_: Any) -> None:
+    """The file is to have the viewports as they are without us: whoever opens it finds no way back."""
+    for _area, space in _visiting():
+        _away[space.as_pointer()] = _captured(space, space.region_3d)
+        _apply(space, space.region_3d, _before(space, space.region_3d))
+
+
+@persistent
+def _after_saving(*_: Any) -> None:
+    """Nothing was drawn meanwhile: the user has not noticed."""
+    for _area, space in _visiting():
+        if (state := _away.get(space.as_pointer())) is not None:
+            _apply(space, space.region_3d, state)
+    _away.clear()
+
+
+_HANDLERS = {
+    "load_pre": give_back,  # without its windows, a file may be opened into viewports that stay, and what they look at is gone
+    "load_post": forget_all,  # else the other file's viewports are others, some at the same addresses
+    "save_pre": _before_saving,
+    "save_post": _after_saving,
+    "save_post_fail": _after_saving,
+}
+
+
 def register() -> None:
-    """The viewports of another file are others, some at the same addresses."""
-    bpy.app.handlers.load_post.append(forget_all)
+    """Follow the opening and saving of files."""
+    for name, function in _HANDLERS.items():
+        getattr(bpy.app.handlers, name).append(function)
 
 
 def unregister() -> None:
-    """Undo `register`, and forget where viewports were."""
-    if forget_all in bpy.app.handlers.load_post:
-        bpy.app.handlers.load_post.remove(forget_all)
-    forget_all()
+    """Undo `register`; the viewports are where the user had them, since nothing else could bring them back any more."""
+    for name, function in _HANDLERS.items():
+        functions = getattr(bpy.app.handlers, name)
+        if function in functions:
+            functions.remove(function)
+    give_back()

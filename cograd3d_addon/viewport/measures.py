@@ -144,6 +144,9 @@ def measure(identifier: str) -> Measure:
     raise KeyError(identifier)
 
 
-def enum_items() -> list[tuple[str, str, str]]:
-    """For an EnumProperty: identifier, label, description."""
-    return [(each.id, each.label, each.description) for each in MEASURES]
+_NUMBERS = {"indicator": 0, "probability": 1, "loss": 2, "visits": 3, "timestep": 4}
+
+
+def enum_items() -> list[tuple[str, str, str, int]]:
+    """For an EnumProperty: identifier, label, description, and the number by which Blender stores it, whatever their order."""
+    return [(each.id, each.label, each.description, _NUMBERS[each.id]) for each in MEASURES]

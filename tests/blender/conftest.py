@@ -92,10 +92,18 @@ def fresh_file() -> None:
 
 
 @pytest.fixture
-def addon(installed: str, folders: Path, fresh_file: None) -> Iterator[ModuleType]:
+def has_window() -> bool:
+    """Whether the extension is to think that a timer runs it, so that operators do not wait for what they begin; `pump` is the timer."""
+    return True
+
+
+@pytest.fixture
+def addon(installed: str, folders: Path, fresh_file: None, has_window: bool, monkeypatch: pytest.MonkeyPatch) -> Iterator[ModuleType]:
     """The enabled extension's package `cograd3d_addon`, in an empty file, without jobs; disabled again afterwards."""
     bpy.ops.preferences.addon_enable(module=installed)
     assert installed in bpy.context.preferences.addons, "the extension could not be enabled; the log says why"
+    if has_window:
+        monkeypatch.setattr(importlib.import_module(f"{installed}.cograd3d_addon.session"), "has_timer", lambda: True)
     try:
         yield importlib.import_module(f"{installed}.cograd3d_addon")
     finally:

@@ -167,7 +167,7 @@ class TestFolders:
     def test_discarding(self, ordered, session, pump):
         job = ordered("long")
         assert "still running" in why_grey(ops.discard_job)
-        assert "no job that is not running" in why_grey(ops.jobs_remove_all)
+        assert "no job to remove" in why_grey(ops.jobs_remove_all)
         ops.cancel()
         pump(lambda: job.status.is_over, what="the end")
         ops.discard_job()

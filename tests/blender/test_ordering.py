@@ -7,6 +7,8 @@ import json
 import bpy
 import pytest
 
+from tests.blender.refusals import why_grey
+
 ops = bpy.ops.cograd3d if bpy else None
 
 
@@ -158,9 +160,34 @@ class TestRefused:
             ops.generate()
 
 
+class TestLinkedScene:
+    """One of another file: nothing can be put into it."""
+
+    @pytest.fixture
+    def linked(self, ready, tmp_path):
+        file = str(tmp_path / "library.blend")
+        bpy.context.scene.name, bpy.context.scene.cograd3d.prompt = "There", "a red cat"
+        bpy.ops.wm.save_as_mainfile(filepath=file)
+        bpy.ops.wm.read_homefile(use_factory_startup=True, use_empty=True)
+        with bpy.data.libraries.load(file, link=True) as (_, here):
+            here.scenes = ["There"]
+        bpy.context.window.scene = here.scenes[0]
+
+    def test_nothing_is_ordered_for_it(self, linked, session):
+        assert "go to a scene of this file" in why_grey(ops.generate)
+        assert session.manager().jobs == []
+
+    def test_nor_ordered_again(self, linked, session, finished_job):
+        session.manager().scan()
+        session.select_job(finished_job.name)
+        with pytest.raises(RuntimeError, match="go to a scene of this file"):
+            ops.reproduce()
+        assert len(session.manager().jobs) == 1
+
+
 def test_import_is_grey_until_there_is_a_result(session, ready, addon_module):
     bpy.context.scene.cograd3d.prompt = "a cat"
     ops.generate()
-    assert not ops.import_result.poll()
+    assert "wait until it is done" in why_grey(ops.import_result)
     with pytest.raises(RuntimeError, match="no result yet"):
         ops.import_result()

@@ -7,6 +7,7 @@ import json
 import sys
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from cograd3d.backend import settings
@@ -171,6 +172,25 @@ class TestMethods:
         assert next(iter(methods())) == "cograd3d"
         for method in methods().values():
             assert method.label and method.description and not method.description.endswith(".") and "\n" not in method.description
+
+    def test_each_has_a_number_of_its_own(self):
+        """By which .blend files know it."""
+        assert set(settings.presets("method")) == set(NAMES), "a new one gets the next number"
+        numbers = [method.number for method in methods().values()]
+        assert len(set(numbers)) == len(numbers)
+
+    def test_one_that_somebody_added_changes_nobody_elses_number(self, monkeypatch):
+        before, described = {name: method.number for name, method in methods().items()}, settings.presets("method")
+        monkeypatch.setattr(settings, "presets", lambda kind: {"a-new-one": "New", **described, "z-new-one": "New"})
+        told = SimpleNamespace(description="New", source="", approximates="")
+        monkeypatch.setattr(settings, "method_information", lambda name: told)
+        methods.cache_clear()
+        try:
+            after = {name: method.number for name, method in methods().items()}
+        finally:
+            methods.cache_clear()
+        assert before.items() <= after.items()
+        assert len(set(after.values())) == len(before) + 2
 
     def test_where_they_come_from(self):
         assert any("Poole" in text for text in methods()["dreamfusion"].details)

@@ -335,3 +335,12 @@ class TestTheOperator:
     def test_every_format_explains_itself(self, addon_module):
         for exporter in addon_module("importing.exporting").EXPORTERS.values():
             assert len(exporter.explanation) > 20
+
+
+def test_a_picture_of_the_users_beside_an_obj_stays(export, thing):
+    first = content_of([thing]).texture
+    taken = export("PLY").parent / bpy.path.basename(texture_image(thing).filepath)
+    taken.write_bytes(b"a picture of the user's")
+    path = export("OBJ")
+    assert taken.read_bytes() == b"a picture of the user's"
+    np.testing.assert_allclose(read_again("OBJ", path).texture, first, atol=1.5 / 255)
