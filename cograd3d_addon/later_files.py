@@ -11,6 +11,7 @@ from bpy.app.handlers import persistent
 from .package import preferences
 
 _notice = ""
+_has_looked = False
 _log = logging.getLogger(__name__)
 
 
@@ -19,10 +20,17 @@ def notice() -> str:
     return _notice
 
 
+def look() -> None:
+    """Look at the open file, if that has not been done: while Blender enables an extension, it hides the file from it."""
+    if not _has_looked:
+        choose_anew()
+
+
 @persistent
 def choose_anew(*_: Any) -> None:
     """Choose what is chosen at first wherever something is stored that is not in the menu: else nothing could be drawn or ordered."""
-    global _notice
+    global _notice, _has_looked
+    _has_looked = hasattr(bpy.data, "scenes")
     names = dict.fromkeys(name for scene in getattr(bpy.data, "scenes", ()) for name in _unset_unknown(scene.cograd3d))
     _notice = ""
     if names:
@@ -45,11 +53,15 @@ def register() -> None:
     """Look at the open file, at the preferences, and at every other file that is opened. While Blender starts no file is open yet."""
     bpy.app.handlers.load_post.append(choose_anew)
     choose_anew()
+    if not _has_looked:
+        bpy.app.timers.register(look, first_interval=0.0)
 
 
 def unregister() -> None:
     """Undo `register`."""
-    global _notice
-    _notice = ""
+    global _notice, _has_looked
+    _notice, _has_looked = "", False
+    if bpy.app.timers.is_registered(look):
+        bpy.app.timers.unregister(look)
     if choose_anew in bpy.app.handlers.load_post:
         bpy.app.handlers.load_post.remove(choose_anew)

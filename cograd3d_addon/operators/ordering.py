@@ -17,7 +17,7 @@ from ...backend.environment import data_folder
 from ...backend.errors import CoGradError, InputError, JobError, SetupError
 from ...backend.protocol import JobSpec
 from ...backend.request import check_request
-from .. import session, setup
+from .. import later_files, session, setup
 from ..importing import order_for, state
 from ..jobs import Job, JobStatus
 from ..placement import PLACEMENT_FILE
@@ -41,6 +41,8 @@ def shape_object(context: bpy.types.Context) -> bpy.types.Object | None:
 
 def why_not(context: bpy.types.Context) -> str:
     """Why Generate is grey, in a sentence without its full stop; empty if it is not. Cheap: panels ask at every redraw."""
+    if not session.has_timer():
+        later_files.look()
     session.work_until(lambda: not setup.supervisor.situation.phase.is_busy)  # a Python that was chosen is being tried out
     if problem := setup.problem():
         return problem[0].rstrip(".")

@@ -157,8 +157,15 @@ class TestFileOfALaterVersion:
         bpy.ops.wm.read_homefile(use_factory_startup=True, use_empty=True)
         assert "later version" not in panels()
 
-    def test_also_where_the_extension_is_enabled_after_it_was_opened(self, file, panels):
+    def test_also_where_the_extension_is_enabled_after_it_was_opened(self, file, panels, addon_module):
         bpy.ops.preferences.addon_enable(module=EXTENSION)
+        addon_module("later_files").look()  # which Blender's timer does
+        self.check(panels)
+
+    def test_a_script_finds_it_done(self, file, panels, addon_module, monkeypatch):
+        bpy.ops.preferences.addon_enable(module=EXTENSION)
+        monkeypatch.setattr(addon_module("session"), "has_timer", lambda: False)
+        bpy.ops.cograd3d.generate.poll()
         self.check(panels)
 
     def test_so_it_is_with_the_preferences_and_with_what_the_startup_file_has(self, addon, addon_module, monkeypatch):
