@@ -37,8 +37,14 @@ OUT_OF_MEMORY = (
 """Parts of what torch's plain RuntimeErrors say when memory ran out."""
 
 
+PAGING_FILE_TOO_SMALL = 1455
+"""Windows' number for it, in what Python or a library in Rust, such as safetensors, says of a file that was to be mapped."""
+
+
 def is_out_of_memory(error: BaseException) -> bool:
     """Whether an error means that a computation found too little memory, on a GPU or in main memory."""
     if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":
+        return True
+    if getattr(error, "winerror", None) == PAGING_FILE_TOO_SMALL or f"(os error {PAGING_FILE_TOO_SMALL})" in str(error):
         return True
     return isinstance(error, RuntimeError) and any(text in str(error) for text in OUT_OF_MEMORY)

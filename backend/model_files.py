@@ -23,7 +23,7 @@ from .environment import data_folder
 from .errors import InputError, PriorError
 from .files import absolute, atomic_write_json, output_error
 from .guidance.kinds import KINDS
-from .guidance.pipeline_files import INDEX_FILE
+from .guidance.pipeline_files import INDEX_FILE, component_class
 from .guidance.recognition import (
     INCOMPLETE,
     PICKLE_SUFFIXES,
@@ -313,14 +313,18 @@ class _Search:
             if index is None:
                 return
             denoiser = denoiser_folder(index)
-            family = recognise_index(index, self._read(folder / denoiser / "config.json") or {}, title).key
+            family = recognise_index(index, self._read(folder / denoiser / "config.json") or {}, title)
             weights = [path for path in folder.glob("*/*.safetensors") if self._is_inside(path)]
             size = sum(path.stat().st_size for path in weights)
-            if any(path.parent.name == denoiser for path in weights):
-                self._add(ModelFile(name, title, family, kind, size))
+            there = {path.parent.name for path in weights}
+            networks = {denoiser, "vae", *(encoder.component for encoder in family.encoders)}
+            wanting = [network for network in networks - there if component_class(index, network)]
+            if any(path.suffix in PICKLE_SUFFIXES for network in wanting for path in folder.glob(f"{network}/*")):
+                self.left_out[PICKLES] += 1
+            elif denoiser in there:  # whatever else is wanting can be fetched
+                self._add(ModelFile(name, title, family.key, kind, size))
             else:
-                is_pickled = any(path.suffix in PICKLE_SUFFIXES for path in folder.glob(f"{denoiser}/*"))
-                self.left_out[PICKLES if is_pickled else INCOMPLETE] += 1
+                self.left_out[INCOMPLETE] += 1
         except UnsupportedModelError as other:
             self.left_out[other.group] += 1
         except _DAMAGED:

@@ -135,16 +135,29 @@ class DiffusersPrior(DiffusionPrior):
         return Conditioning(tuple(prompts), {name: torch.stack([row[name] for row in rows]) for name in rows[0]})
 
     def _embed(self, texts: Sequence[str]) -> dict[str, Tensor]:
-        """The family's tensors; where the text encoders find no room beside the other networks, those step aside meanwhile."""
+        """The family's tensors; where the text encoders find no room beside the other networks, those step aside meanwhile.
+
+        Where there is none even so, as for T5 on GPUs of less than 12 GB, prompts are read by the processor: once, in a minute or two.
+        """
         with quiet_libraries(), torch.no_grad():
             try:
                 return self.family.embed(self._texts, texts, self._denoiser.config)
             except Exception as error:
-                if not (is_out_of_memory(error) and has_own_memory(self.networks.device)):
+                if not self._is_room_elsewhere(error):
                     raise
             # Out here, because the error's frames hold what the failed attempt had allocated.
             with self.networks.aside():
-                return self.family.embed(self._texts, texts, self._denoiser.config)
+                try:
+                    return self.family.embed(self._texts, texts, self._denoiser.config)
+                except Exception as error:
+                    if not self._is_room_elsewhere(error):
+                        raise
+            self._warnings.append("The text encoders found no room on the GPU: the processor has read the prompts, which takes longer.")
+            read_here = [None if load is None else load.on(torch.device("cpu")) for load in self._texts]
+            return self.family.embed(read_here, texts, self._denoiser.config)
+
+    def _is_room_elsewhere(self, error: Exception) -> bool:
+        return is_out_of_memory(error) and has_own_memory(self.networks.device)
 
     def place_cameras(self, conditioning: Conditioning, viewmats: Tensor) -> Conditioning:
         """See `DiffusionPrior`."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import re
 from collections.abc import Collection, Sequence
 from pathlib import Path
@@ -37,11 +38,15 @@ def hub_folder(repo: str, *, half: bool, allow_download: bool, weights: Collecti
     offline = huggingface_hub.is_offline_mode()
     try:
         if offline or not allow_download:
-            return Path(huggingface_hub.snapshot_download(repo, local_files_only=True))
+            return local_snapshot(repo)
         try:
             listing = huggingface_hub.HfApi().list_repo_files(repo)
         except TransportError:
-            return Path(huggingface_hub.snapshot_download(repo, local_files_only=True))
+            return local_snapshot(repo)
+        except HfHubHTTPError:  # it is overloaded, asks who we are, or has the model no more: one that is here already will do
+            with contextlib.suppress(LocalEntryNotFoundError):
+                return local_snapshot(repo)
+            raise
         files = files_to_download(listing, half=half, weights=weights)
         return Path(huggingface_hub.snapshot_download(repo, allow_patterns=files))
     except GatedRepoError as error:
@@ -63,10 +68,25 @@ def hub_folder(repo: str, *, half: bool, allow_download: bool, weights: Collecti
             f"The model '{repo}' is not on this computer, and nothing is downloaded without consent.",
             remedy="Allow downloads (several GB), or give a pipeline folder or a .safetensors file.",
         ) from error
-    except (HfHubHTTPError, OSError, ValueError) as error:
+    except (HfHubHTTPError, OSError, ValueError, RuntimeError) as error:  # the last of the hub's own transfer, of lost connections too
         raise PriorError(
             f"The model '{repo}' cannot be fetched ({first_line(error)}).", remedy="Check its name and the connection."
         ) from error
+
+
+def local_snapshot(repo: str) -> Path:
+    """What is on this computer of a hub repository: the snapshot that its name stands for, which need not have all its files.
+
+    Raises:
+        LocalEntryNotFoundError: nothing is.
+    """
+    import huggingface_hub
+    from huggingface_hub.errors import IncompleteSnapshotError
+
+    try:
+        return Path(huggingface_hub.snapshot_download(repo, local_files_only=True))
+    except IncompleteSnapshotError as error:  # of any file that a repository has, while only those that are needed are ever fetched
+        return Path(error.snapshot_path)
 
 
 def files_to_download(files: Sequence[str], *, half: bool, weights: Collection[str] = tuple(NETWORKS)) -> list[str]:

@@ -269,12 +269,14 @@ def _encoder_bytes(vae: Any | None, size: int) -> int:
 def _denoiser_bytes(denoiser: Any, vae: Any | None, size: int) -> int:
     """What the denoiser holds at its peak for one row."""
     config = denoiser.config
+    places = (size / vae_factor(vae) / (config.get("patch_size") or 1)) ** 2
     if "block_out_channels" in config:
         channels = config["block_out_channels"][0]
     else:
         channels = config["num_attention_heads"] * config["attention_head_dim"]
-    patch = config.get("patch_size") or 1
-    return int(HELD_BY_DENOISER * channels * (size / vae_factor(vae) / patch) ** 2 * denoiser.dtype.itemsize)
+        if vae is not None:  # FLUX is given its patches ready made, as channels
+            places *= vae.config.latent_channels / config["in_channels"]
+    return int(HELD_BY_DENOISER * channels * places * denoiser.dtype.itemsize)
 
 
 # Compilation

@@ -14,6 +14,7 @@ from torch import Tensor
 
 from ..embedded import vocabulary
 from ..errors import PriorError
+from ..memory import is_out_of_memory
 from .families import Family, family_of
 from .kinds import Encoder
 from .noise_schedule import read_schedule
@@ -34,10 +35,10 @@ from .pipeline_files import (
     weight_files,
 )
 from .recognition import check_weights, recognise_folder
-from .text_encoders import TextLoader, load_tokenizer
+from .text_encoders import TextReader, load_tokenizer
 
 LOADING_ERRORS = (OSError, RuntimeError, ValueError, TypeError, KeyError, AttributeError, IndexError)
-"""What the libraries raise of weights that do not fit."""
+"""What the libraries raise of weights that do not fit. A lack of memory may be among them, and is to be told from that."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -60,7 +61,7 @@ class Components:
     family: Family
     denoiser: Any
     vae: Any | None
-    texts: tuple[TextLoader | None, ...]
+    texts: tuple[TextReader | None, ...]
     alphas_cumprod: Tensor
     prediction_type: str
     fingerprint: str
@@ -144,6 +145,8 @@ def build(make: Callable[[Any], Any], config: Any, convert: Callable[[], dict[st
             model = make(config)
         outcome = model.load_state_dict(convert(), strict=False)
     except LOADING_ERRORS as error:
+        if is_out_of_memory(error):
+            raise
         raise PriorError(f"The {what} does not fit its configuration ({first_line(error)}).", remedy="Get the model again.") from error
     finally:
         torch.set_default_dtype(default)
@@ -163,17 +166,18 @@ def load_vae(folder: Path, arithmetic: torch.dtype, device: torch.device) -> Any
     return _load_component(AutoencoderKL, folder, "vae", vae_dtype(arithmetic, device))
 
 
-def text_loader(folder: Path, encoder: Encoder, arithmetic: torch.dtype, device: torch.device) -> TextLoader:
+def text_loader(folder: Path, encoder: Encoder, arithmetic: torch.dtype, device: torch.device) -> TextReader:
     """What reads a text encoder and its tokenizer from a pipeline folder."""
 
-    def load() -> tuple[Any, Any]:
+    def read(place: torch.device) -> tuple[Any, Any]:
         import transformers
 
-        model = _load_component(getattr(transformers, encoder.cls), folder, encoder.component, text_dtype(encoder, arithmetic, device))
+        dtype = text_dtype(encoder, arithmetic, device, place)
+        model = _load_component(getattr(transformers, encoder.cls), folder, encoder.component, dtype)
         tokenizer = load_tokenizer(folder / encoder.tokenizer, encoder, model.config)
-        return tokenizer, model.requires_grad_(False).eval().to(device)
+        return tokenizer, model.requires_grad_(False).eval().to(place)
 
-    return load
+    return TextReader(read, device)
 
 
 def _load_component(cls: Any, folder: Path, component: str, dtype: torch.dtype) -> Any:
@@ -193,6 +197,8 @@ def _load_component(cls: Any, folder: Path, component: str, dtype: torch.dtype) 
             **options,
         )
     except LOADING_ERRORS as error:
+        if is_out_of_memory(error):
+            raise
         reason = first_line(error)
         raise PriorError(f"The {component} in '{folder}' does not fit its config.json ({reason}).", remedy=COPY_AGAIN) from error
     missing = sorted(key for key in info["missing_keys"] if not key.endswith("position_ids"))
@@ -204,15 +210,24 @@ def _load_component(cls: Any, folder: Path, component: str, dtype: torch.dtype) 
 def vae_dtype(arithmetic: torch.dtype, device: torch.device) -> torch.dtype:
     """The VAE is differentiated through, where float16 overflows and underflows: bfloat16 if the device has it, else single precision."""
     if arithmetic == torch.float16:
-        return torch.bfloat16 if device.type == "cuda" and torch.cuda.is_bf16_supported() else torch.float32
+        # NVIDIA's GPUs before Ampere have no units for it: torch imitates it there, more slowly than it computes in single precision.
+        has_units = device.type == "cuda" and torch.cuda.is_bf16_supported(including_emulation=False)
+        return torch.bfloat16 if has_units else torch.float32
     return arithmetic
 
 
-def text_dtype(encoder: Encoder, arithmetic: torch.dtype, device: torch.device) -> torch.dtype:
-    """CLIP is small enough for single precision on processors. T5 is not, but overflows in float16."""
-    if encoder.is_t5:
-        return vae_dtype(arithmetic, device)
-    return torch.float32 if device.type == "cpu" else arithmetic
+def text_dtype(encoder: Encoder, arithmetic: torch.dtype, device: torch.device, place: torch.device) -> torch.dtype:
+    """CLIP is small enough for single precision on processors. T5 is not, but overflows in float16.
+
+    Args:
+        device: where the model computes.
+        place: where this encoder does, which is the same one unless it finds no room there.
+    """
+    if not encoder.is_t5:
+        return torch.float32 if place.type == "cpu" else arithmetic
+    if arithmetic == torch.float16 and device.type == "cuda" and torch.cuda.is_bf16_supported():
+        return torch.bfloat16  # imitated will do: prompts are read once, and in single precision T5 is twice as large
+    return vae_dtype(arithmetic, device)
 
 
 def _in_the_worlds_words(prompt: str) -> str:

@@ -162,11 +162,18 @@ def fingerprint(files: Sequence[Path]) -> str:
 
 
 def read_tensors(path: Path, prefix: str = "") -> dict[str, Any]:
-    """A safetensors file's tensors whose names begin with `prefix`, under the rest of their names."""
-    from safetensors import safe_open
+    """A safetensors file's tensors whose names begin with `prefix`, under the rest of their names.
 
-    with safe_open(path, "pt") as file:
-        return {name[len(prefix) :]: file.get_tensor(name) for name in file.keys() if name.startswith(prefix)}  # noqa: SIM118 (no mapping)
+    Raises:
+        PriorError: its header is whole, and what it says cannot be.
+    """
+    from safetensors import SafetensorError, safe_open
+
+    try:
+        with safe_open(path, "pt") as file:
+            return {name[len(prefix) :]: file.get_tensor(name) for name in file.keys() if name.startswith(prefix)}  # noqa: SIM118 (no mapping)
+    except SafetensorError as error:
+        raise PriorError(f"'{path}' is damaged ({first_line(error)}).", remedy="Copy or download it again.") from error
 
 
 def first_line(error: BaseException) -> str:

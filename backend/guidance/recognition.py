@@ -232,7 +232,8 @@ def check_precision(header: Mapping[str, Mapping[str, Any]], source: str) -> Non
     if eight_bit := min((name for name in formats if name.startswith("F8")), default=""):
         message = f"'{source}' holds 8-bit floats ({eight_bit}), which are too coarse to compute with."
         raise UnsupportedModelError(message, group=COARSE, remedy=remedy)
-    if formats & {"I8", "U8"} or any(name.endswith(_QUANTISED) for name in header):
+    has_codes = any(name in ("I8", "U8") or name.startswith(("F4", "F6")) for name in formats)
+    if has_codes or any(name.endswith(_QUANTISED) for name in header):
         raise UnsupportedModelError(f"The weights in '{source}' are quantised.", group=COARSE, remedy=remedy)
 
 

@@ -23,7 +23,7 @@ from .noise_schedule import read_schedule
 from .pipeline_components import Components, build, build_denoiser, load_vae, text_dtype, text_loader, vae_dtype
 from .pipeline_files import INDEX_FILE, TEXT_WEIGHTS, MissingFileError, fingerprint, read_index, read_json, read_tensors, weight_files
 from .recognition import SingleFile, UnsupportedModelError, recognise_file, recognise_folder
-from .text_encoders import TextLoader, load_tokenizer
+from .text_encoders import TextReader, load_tokenizer
 
 COMPONENT_WORDS = {
     "vae": "VAE",
@@ -126,7 +126,7 @@ def _vae(path: Path, base: Path, arithmetic: torch.dtype, device: torch.device) 
     return build(AutoencoderKL.from_config, config, convert, vae_dtype(arithmetic, device), f"VAE of '{path.name}'")
 
 
-def _text(path: Path, base: Path, encoder: Encoder, prefix: str | None, arithmetic: torch.dtype, device: torch.device) -> TextLoader | None:
+def _text(path: Path, base: Path, encoder: Encoder, prefix: str | None, arithmetic: torch.dtype, device: torch.device) -> TextReader | None:
     """What reads a text encoder from the file, or from the folder; None where an optional one is in neither."""
     if prefix is None:
         try:
@@ -137,17 +137,17 @@ def _text(path: Path, base: Path, encoder: Encoder, prefix: str | None, arithmet
             raise
         return text_loader(base, encoder, arithmetic, device)
 
-    def load() -> tuple[Any, Any]:
+    def read(place: torch.device) -> tuple[Any, Any]:
         import transformers
 
         cls = getattr(transformers, encoder.cls)
         config = cls.config_class.from_pretrained(base, subfolder=encoder.component, local_files_only=True)
-        dtype = text_dtype(encoder, arithmetic, device)
+        dtype = text_dtype(encoder, arithmetic, device, place)
         model = build(cls, config, lambda: _text_tensors(path, encoder, prefix, config), dtype, f"{encoder.component} of '{path.name}'")
-        return load_tokenizer(base / encoder.tokenizer, encoder, config), model.requires_grad_(False).eval().to(device)
+        return load_tokenizer(base / encoder.tokenizer, encoder, config), model.requires_grad_(False).eval().to(place)
 
     read_json(base / encoder.component / "config.json")  # tells at once if it is not there
-    return load
+    return TextReader(read, device)
 
 
 def _text_tensors(path: Path, encoder: Encoder, prefix: str, config: Any) -> dict[str, Tensor]:
@@ -177,8 +177,11 @@ def told_apart(parts: Components) -> Components:
     config, last = parts.denoiser.config, len(parts.alphas_cumprod) - 1
     generator = torch.Generator().manual_seed(0)
     noise = torch.randn(1, config.in_channels, 32, 32, generator=generator)
-    words = torch.zeros(1, 77, config.cross_attention_dim, dtype=parts.denoiser.dtype)
-    said = parts.family.predict(parts.denoiser, noise.to(parts.denoiser.dtype), torch.tensor([last]), {"embeddings": words}, (0, 0)).float()
+    words = torch.zeros(1, 77, config.cross_attention_dim)
+    arithmetic = parts.denoiser.dtype
+    parts.denoiser.float()  # still in main memory, and processors take minutes for this in half precision; nothing is rounded
+    said = parts.family.predict(parts.denoiser, noise, torch.tensor([last]), {"embeddings": words}, (0, 0))
+    parts.denoiser.to(arithmetic)
     likeness = torch.nn.functional.cosine_similarity(said.flatten(), noise.flatten(), dim=0).item()
     if likeness < 0.5:
         return replace(parts, prediction_type="v_prediction")

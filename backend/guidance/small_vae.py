@@ -14,6 +14,8 @@ import torch
 from torch import Tensor
 
 from ..errors import PriorError
+from ..memory import is_out_of_memory
+from .hub import local_snapshot
 from .kinds import HUB_ID
 from .pipeline_files import DENOISER_WEIGHTS, HALF_VARIANT, fingerprint, first_line, read_json, weight_files
 from .recognition import check_weights
@@ -76,6 +78,8 @@ def load_small_vae(source: str, vae: Any, device: torch.device) -> SmallVae:
             torch_dtype=vae.dtype,
         )
     except (OSError, RuntimeError, ValueError, TypeError, KeyError, AttributeError) as error:
+        if is_out_of_memory(error):
+            raise
         raise PriorError(
             f"The small image encoder in '{source}' does not fit its config.json ({first_line(error)}).", remedy="Copy it again."
         ) from error
@@ -102,11 +106,10 @@ def _find(source: str) -> Path:
     if path.is_dir():
         return path
     if HUB_ID.fullmatch(source):
-        import huggingface_hub
         from huggingface_hub.errors import LocalEntryNotFoundError
 
         try:
-            return Path(huggingface_hub.snapshot_download(source, local_files_only=True))
+            return local_snapshot(source)
         except LocalEntryNotFoundError as error:
             raise PriorError(
                 f"The small image encoder '{source}' is not on this computer.",

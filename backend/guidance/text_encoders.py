@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import struct
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,26 @@ log = logging.getLogger(__name__)
 
 TextLoader = Callable[[], tuple[Any, Any]]
 """Reads one tokenizer and its text encoder; may be called again after they were freed."""
+
+
+@dataclass(frozen=True)
+class TextReader:
+    """A `TextLoader` that can be told where the encoder is to compute.
+
+    Attributes:
+        read: the tokenizer, and the encoder on a device.
+        device: that device.
+    """
+
+    read: Callable[[torch.device], tuple[Any, Any]]
+    device: torch.device
+
+    def __call__(self) -> tuple[Any, Any]:
+        return self.read(self.device)
+
+    def on(self, device: torch.device) -> TextReader:
+        """The same on another device."""
+        return replace(self, device=device)
 
 
 @torch.no_grad()

@@ -297,12 +297,14 @@ class TestPipelines:
         (pipeline(tmp_path / "half") / "unet" / "diffusion_pytorch_model.safetensors").unlink()
         old = pipeline(tmp_path / "old") / "unet" / "diffusion_pytorch_model.safetensors"
         old.rename(old.with_suffix(".bin"))
+        (pipeline(tmp_path / "partly") / "text_encoder").mkdir()  # converted by hand, and its text encoder forgotten
+        (tmp_path / "partly" / "text_encoder" / "pytorch_model.bin").touch()
         broken = pipeline(tmp_path / "broken")
         (broken / "model_index.json").write_text("{")
         assert model_files.scan(within=[tmp_path]).left_out == {
             "of another kind": 1,
             "incomplete": 1,
-            "in a format that may run code (pickles)": 1,
+            "in a format that may run code (pickles)": 2,
             "damaged": 1,
         }
 

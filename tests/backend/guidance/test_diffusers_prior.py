@@ -18,6 +18,8 @@ from backend.errors import PriorError
 from backend.guidance import diffusers_prior
 from backend.guidance.diffusers_prior import choose_dtype, load_diffusers_prior
 from backend.guidance.hub import files_to_download
+from backend.guidance.kinds import DEEPFLOYD, STABLE_DIFFUSION
+from backend.guidance.pipeline_components import build, text_dtype, vae_dtype
 from backend.guidance.pipeline_files import check_safetensors, fingerprint
 
 CPU = torch.device("cpu")
@@ -365,6 +367,22 @@ def test_a_lack_of_memory_is_no_damage(tmp_path: Path, monkeypatch: pytest.Monke
         load(folder)
 
 
+@pytest.mark.parametrize("cls", ["UNet2DConditionModel", "AutoencoderKL"])
+def test_a_lack_of_memory_while_weights_are_read_is_none_either(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, cls: str) -> None:
+    import diffusers
+
+    folder = write_pipeline(tmp_path, vae=tiny_vae())
+
+    def fail(*_: Any, **__: Any) -> Any:
+        raise RuntimeError("[enforce fail at alloc_cpu.cpp:127] . DefaultCPUAllocator: not enough memory: you tried to allocate 4 bytes.")
+
+    monkeypatch.setattr(getattr(diffusers, cls), "from_pretrained", fail)
+    with pytest.raises(RuntimeError, match="not enough memory"):
+        load(folder)
+    with pytest.raises(RuntimeError, match="not enough memory"):
+        build(fail, {}, dict, torch.float32, "denoiser")
+
+
 def test_damaged_or_missing_tokenizer_is_refused(tmp_path: Path) -> None:
     folder = write_pipeline(tmp_path, vae=tiny_vae())
     (folder / "tokenizer" / "tokenizer.json").write_text("{")
@@ -455,3 +473,20 @@ def test_choose_dtype() -> None:
     assert choose_dtype("bfloat16", CPU) == torch.bfloat16
     assert choose_dtype("auto", torch.device("cuda")) == torch.float16
     assert choose_dtype("auto", CPU) in (torch.bfloat16, torch.float32)
+
+
+@pytest.mark.parametrize(("capability", "expected"), [(7, torch.float32), (8, torch.bfloat16), (9, torch.bfloat16)])
+def test_bfloat16_only_where_a_gpu_computes_in_it(monkeypatch: pytest.MonkeyPatch, capability: int, expected: torch.dtype) -> None:
+    """What torch itself calls supported it may merely imitate, on every GPU."""
+    properties = type("Properties", (), {"major": capability})()
+    monkeypatch.setattr(torch.version, "hip", None)
+    for name, value in (("is_available", True), ("current_device", 0), ("get_device_properties", properties)):
+        monkeypatch.setattr(torch.cuda, name, lambda *_, value=value: value)
+    monkeypatch.setattr(torch.cuda, "_check_bf16_tensor_supported", lambda device: True)
+    assert torch.cuda.is_bf16_supported()
+    assert vae_dtype(torch.float16, torch.device("cuda")) == expected
+    assert vae_dtype(torch.float16, CPU) == torch.float32
+    (t5,), (clip,) = DEEPFLOYD.encoders, STABLE_DIFFUSION.encoders
+    assert text_dtype(t5, torch.float16, torch.device("cuda"), CPU) == torch.bfloat16, "half as large"
+    assert text_dtype(clip, torch.float16, torch.device("cuda"), CPU) == torch.float32
+    assert text_dtype(t5, torch.float16, CPU, CPU) == torch.float32

@@ -9,9 +9,10 @@ import pytest
 
 from backend.errors import PriorError
 from backend.guidance.hub import files_to_download, hub_folder
+from backend.guidance.small_vae import _find
 
 from .tiny_models.configurations import KINDS
-from .tiny_models.folders import load
+from .tiny_models.folders import load, write_model
 
 LISTINGS = {
     "sdxl": (
@@ -130,3 +131,59 @@ class TestWithoutAConnection:
         with pytest.raises(PriorError, match="not everything is on this computer") as caught:
             load("owner/name", allow_download=True)
         assert "connection" in caught.value.remedy
+
+
+@pytest.fixture
+def fetched(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The snapshot of owner/name in the hub's cache, as the hub's library leaves it: what is needed, and a list of all that there is."""
+    from huggingface_hub import constants
+    from huggingface_hub._tree_cache import TreeCacheEntry, write_tree_cache
+
+    commit = "0" * 40
+    repository = tmp_path / "models--owner--name"
+    snapshot = write_model(repository / "snapshots" / commit, "sd15")
+    (repository / "refs").mkdir()
+    (repository / "refs" / "main").write_text(commit)
+    names = [path.relative_to(snapshot).as_posix() for path in snapshot.rglob("*") if path.is_file()]
+    entry = TreeCacheEntry(size=1, blob_id="0", lfs_sha256=None, lfs_size=None, xet_hash=None)
+    write_tree_cache(str(repository), commit, dict.fromkeys([*names, "README.md", "unet/diffusion_pytorch_model.bin"], entry))
+    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path))
+    return snapshot
+
+
+def test_what_was_fetched_is_read_without_consent(fetched: Path) -> None:
+    """Never all files of a repository are fetched, and the hub's library calls what is less incomplete."""
+    assert hub_folder("owner/name", half=True, allow_download=False) == fetched
+    assert load("owner/name").recommended.resolutions == (64,)
+    assert _find("owner/name") == fetched
+
+
+@pytest.mark.parametrize("status", [404, 429, 503])
+def test_a_model_that_is_here_needs_no_hub_that_answers(fetched: Path, monkeypatch: pytest.MonkeyPatch, status: int) -> None:
+    """It may be overloaded, or have given up the model."""
+    import httpx2
+    import huggingface_hub
+    from huggingface_hub.errors import HfHubHTTPError
+
+    def files(self: Any, repo: str) -> list[str]:
+        raise HfHubHTTPError(f"{status} Error", response=httpx2.Response(status, request=httpx2.Request("GET", "https://hub")))
+
+    monkeypatch.setattr(huggingface_hub, "is_offline_mode", lambda: False)
+    monkeypatch.setattr(huggingface_hub.HfApi, "list_repo_files", files)
+    assert hub_folder("owner/name", half=True, allow_download=True) == fetched
+    with pytest.raises(PriorError, match=f"'owner/other' cannot be fetched .{status} Error"):
+        hub_folder("owner/other", half=True, allow_download=True)
+
+
+def test_a_transfer_that_breaks_off_is_no_damage(monkeypatch: pytest.MonkeyPatch) -> None:
+    import huggingface_hub
+
+    def snapshot(repo: str, **options: Any) -> str:
+        raise RuntimeError("Data processing error: connection reset")
+
+    monkeypatch.setattr(huggingface_hub, "is_offline_mode", lambda: False)
+    monkeypatch.setattr(huggingface_hub.HfApi, "list_repo_files", lambda self, repo: ["model_index.json"])
+    monkeypatch.setattr(huggingface_hub, "snapshot_download", snapshot)
+    with pytest.raises(PriorError, match=r"cannot be fetched \(Data processing error: connection reset") as caught:
+        load("owner/name", allow_download=True)
+    assert "connection" in caught.value.remedy

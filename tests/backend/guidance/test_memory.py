@@ -22,6 +22,7 @@ from backend.guidance.prior import Conditioning
 from backend.guidance.prompts import ViewPrompts
 from backend.guidance.rules import Moment, make_rule
 from backend.guidance.small_vae import SmallVae, load_small_vae
+from backend.guidance.text_encoders import TextReader
 from backend.method.optimizer import Distillation
 from backend.pipeline import settle
 
@@ -239,6 +240,32 @@ class TestRoomForTheWords:
         model.decode(torch.zeros(1, 4, 8, 8))
         assert here == before
 
+    @pytest.mark.parametrize("kind", ["sdxl", "sd3", "flux"])
+    def test_where_it_is_too_small_for_them_alone_the_processor_reads(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str
+    ) -> None:
+        model = load(write_model(tmp_path, kind), memory="normal")
+        expected = model.encode_prompts(["a red cat", ""]).tensors
+        model._embeddings.clear()
+        networks, read = model.networks, [0, 0]
+        model.networks = Networks(networks.denoiser, networks.vae, SimpleNamespace(type="cuda"), "normal", move=lambda *_: None)
+
+        def on(reader: TextReader) -> TextReader:
+            def where_there_is_room(place: Any) -> tuple[Any, Any]:
+                read[place.type == "cpu"] += 1
+                if place.type != "cpu":
+                    raise torch.OutOfMemoryError("CUDA out of memory.")
+                return reader.read(place)
+
+            return TextReader(where_there_is_room, SimpleNamespace(type="cuda"))  # type: ignore[arg-type]
+
+        model._texts = tuple(map(on, model._texts))
+        ours = model.encode_prompts(["a red cat", ""]).tensors
+        assert read == [2, len(model._texts)], "beside the networks, without them, on the processor"
+        assert "the processor has read the prompts" in model.take_warnings()[-1]
+        for name, tensor in expected.items():
+            torch.testing.assert_close(ours[name], tensor)
+
     def test_where_they_share_its_memory_they_have_nowhere_to_go(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         model, here = self.model(tmp_path, monkeypatch, "high", "mps")
         assert here
@@ -261,6 +288,19 @@ class TestAuto:
     @pytest.mark.parametrize(("gigabytes", "mode"), [(40, "high"), (24, "high"), (8, "normal"), (4, "low"), (1, "low")])
     def test_stable_diffusion_on_usual_cards(self, gigabytes: float, mode: str) -> None:
         assert choose_mode("auto", CUDA, *self.shape("sd15"), free=int(gigabytes * 2**30)) == mode
+
+    @pytest.mark.parametrize(("gigabytes", "mode"), [(80, "high"), (48, "normal"), (24, "low")])
+    def test_flux_on_usual_cards(self, gigabytes: float, mode: str) -> None:
+        """Its tokens are patches of 2 x 2 although its configuration says 1: they reach it as channels."""
+        from diffusers import AutoencoderKL, FluxTransformer2DModel
+
+        sizes = {"joint_attention_dim": 4096, "num_attention_heads": 24, "pooled_projection_dim": 768}
+        with torch.device("meta"):
+            denoiser = FluxTransformer2DModel(**(KINDS["flux"]["transformer"] | sizes | {"attention_head_dim": 128, "num_layers": 1}))
+            vae = AutoencoderKL(**(SHAPES["sd15"].vae | {"latent_channels": 16}))
+        denoiser, vae = denoiser.half(), vae.bfloat16()
+        rest = 12e9 * 2 - memory._weight_bytes(denoiser)  # of its 57 blocks here are 2
+        assert choose_mode("auto", CUDA, denoiser, vae, 1024, free=int(gigabytes * 2**30 - rest / memory.USABLE)) == mode
 
     def test_the_modes_need_less_and_less(self) -> None:
         for name in ("sd15", "sdxl"):

@@ -13,6 +13,7 @@ from safetensors.torch import load_file, save_file
 
 from backend.errors import PriorError
 from backend.guidance.families.flow import Flux
+from backend.guidance.families.stable_diffusion import StableDiffusion
 from backend.guidance.kinds import FLUX_DEV
 from backend.guidance.recognition import recognise_header
 from backend.guidance.single_file import told_apart
@@ -175,6 +176,27 @@ def test_what_a_second_generation_file_predicts_is_found_out(folders: dict[str, 
     assert told.recommended.get("resolutions") == pixels
 
 
+@pytest.mark.parametrize("dtype", ["float16", "bfloat16"])
+def test_it_is_found_out_in_single_precision(
+    folders: dict[str, Path], tmp_path: Path, hub: list[Any], monkeypatch: pytest.MonkeyPatch, dtype: str
+) -> None:
+    """For which processors are made: in float16 the same would take them minutes."""
+    seen: list[torch.dtype] = []
+    predict = StableDiffusion.predict
+
+    def watch(self: Any, denoiser: Any, sample: torch.Tensor, *rest: Any) -> torch.Tensor:
+        seen.extend((sample.dtype, denoiser.dtype))
+        return predict(self, denoiser, sample, *rest)
+
+    monkeypatch.setattr(StableDiffusion, "predict", watch)
+    path = write_single_file(folders["sd21"], "sd21", tmp_path / "model.safetensors")
+    prior = load(path, dtype=dtype)
+    assert seen == [torch.float32] * 2
+    (weights,) = (folders["sd21"] / "unet").glob("*.safetensors")
+    wanted = load_file(weights)["mid_block.resnets.0.conv1.weight"].to(getattr(torch, dtype))
+    assert torch.equal(prior._denoiser.mid_block.resnets[0].conv1.weight, wanted)
+
+
 @pytest.mark.parametrize("marks", [("v_pred",), ("v_pred", "ztsnr")])
 def test_a_file_that_says_that_it_predicts_the_velocity(
     folders: dict[str, Path], tmp_path: Path, hub: list[Any], marks: tuple[str, ...]
@@ -227,6 +249,28 @@ def test_eight_bit_floats_are_refused(folders: dict[str, Path], tmp_path: Path, 
     (weights,) = (folder / "unet").glob("*.safetensors")
     save_file({name: tensor.to(getattr(torch, dtype)) for name, tensor in load_file(weights).items()}, weights)
     refused(folder, "8-bit floats")
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"dtype": "F4"}, "are quantised"),
+        ({"dtype": "F6_E2M3"}, "are quantised"),
+        ({"shape": [7]}, "is damaged"),
+        ({"dtype": "X"}, "is damaged"),
+    ],
+)
+def test_headers_that_do_not_fit_the_data(
+    folders: dict[str, Path], tmp_path: Path, hub: list[Any], changes: dict[str, Any], said: str
+) -> None:
+    path = write_single_file(folders["sd15"], "sd15", tmp_path / "model.safetensors")
+    data = path.read_bytes()
+    end = 8 + int.from_bytes(data[:8], "little")
+    header = json.loads(data[8:end])
+    header["model.diffusion_model.middle_block.0.in_layers.2.weight"] |= changes
+    changed = json.dumps(header).encode()
+    path.write_bytes(len(changed).to_bytes(8, "little") + changed + data[end:])
+    refused(path, said)
 
 
 def test_other_formats_are_refused(tmp_path: Path) -> None:

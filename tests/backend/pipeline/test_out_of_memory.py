@@ -168,6 +168,7 @@ class TestMemoryRunsOut:
         (RuntimeError("[enforce fail at alloc_cpu.cpp:81] data. DefaultCPUAllocator: not enough memory: you tried to allocate"), True),
         (RuntimeError("MPS backend out of memory (MPS allocated: 5.00 GB, max allowed: 9.07 GB)."), True),
         (RuntimeError("The size of tensor a (3) must match the size of tensor b (4)"), False),
+        (OSError("The paging file is too small for this operation to complete. (os error 1455)"), True),
         (OSError("not enough memory"), False),
         (ResourceError("can't allocate memory"), False),
     ],
