@@ -11,7 +11,7 @@ import math
 import shlex
 import sys
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -168,9 +168,9 @@ def _say(text: str) -> None:
         give_up(sys.stdout)
 
 
-def has_scores(record: Record, wanted: Iterable[str]) -> bool:
-    """Whether a record has all these scores; if not, its job is measured again, not run."""
-    return not any(math.isnan(getattr(record, name)) for name in wanted)
+def has_scores(record: Record, wanted: Mapping[str, str]) -> bool:
+    """Whether a record has all these scores by these models; if not, its job is measured again, not run."""
+    return not any(math.isnan(getattr(record, name)) or getattr(record, f"{name}_model") != model for name, model in wanted.items())
 
 
 def write_up(runs: Sequence[Run], known: Sequence[Record], args: argparse.Namespace) -> None:

@@ -49,6 +49,19 @@ DISCERNIBLE_NOISE, DISCERNIBLE_BLUR, DISCERNIBLE_JANUS = 0.05, 4.0, 0.05
 
 
 @dataclass(frozen=True)
+class PublicJudge:
+    """One of the paper's own scores.
+
+    Attributes:
+        model: what it was loaded from, as it was named.
+        score: gives it.
+    """
+
+    model: str
+    score: Scorer
+
+
+@dataclass(frozen=True)
 class Judges:
     """The models that score pictures against a prompt.
 
@@ -58,7 +71,7 @@ class Judges:
     """
 
     alignment: Alignment
-    public: Mapping[str, Scorer]
+    public: Mapping[str, PublicJudge]
 
 
 def judges(
@@ -78,7 +91,10 @@ def judges(
     Raises:
         SetupError, InputError, UsageError: as `public_scores.load_scorer`.
     """
-    loaded = {name: load_scorer(name, model, allow_download=allow_download, device=device) for name, model in (public or {}).items()}
+    loaded = {
+        name: PublicJudge(model, load_scorer(name, model, allow_download=allow_download, device=device))
+        for name, model in (public or {}).items()
+    }
     return Judges(cached_alignment(progress=progress), loaded)
 
 
@@ -117,9 +133,9 @@ def measure_run(job: JobFolder, description: Description, *, judges: Judges) -> 
     }
     if judges.public:
         photographs = _turntable(render, PUBLIC_RESOLUTION, PUBLIC_BACKGROUND)
-        for name, scorer in judges.public.items():
-            given = scorer(photographs, job.spec.prompt)
-            figures[name] = float(given.mean())
+        for name, judge in judges.public.items():
+            given = judge.score(photographs, job.spec.prompt)
+            figures |= {name: float(given.mean()), f"{name}_model": judge.model}
             if name.startswith("clip"):
                 figures[f"{name}_std"] = float(given.std())
     return figures

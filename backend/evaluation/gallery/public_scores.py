@@ -109,7 +109,7 @@ SCORES: dict[str, tuple[Callable[..., Scorer], str]] = {
 
 
 def parse_scores(texts: Iterable[str]) -> dict[str, str]:
-    """`NAME` or `NAME=MODEL` each, as scores and what each is loaded from; empty: what the paper used.
+    """`NAME` or `NAME=MODEL` each, as scores and what each is loaded from: what the paper used, if nothing is named.
 
     Raises:
         UsageError: there is no such score.
@@ -119,12 +119,12 @@ def parse_scores(texts: Iterable[str]) -> dict[str, str]:
         name, _, model = text.partition("=")
         if name not in SCORES:
             raise UsageError(f"There is no score '{name}'.", remedy=f"Choose among {', '.join(SCORES)}.")
-        found[name] = model
+        found[name] = model or SCORES[name][1]
     return found
 
 
-def load_scorer(name: str, model: str = "", *, allow_download: bool = False, device: str = "cpu") -> Scorer:
-    """One of `SCORES`, from `model` or, if that is empty, the paper's.
+def load_scorer(name: str, model: str, *, allow_download: bool = False, device: str = "cpu") -> Scorer:
+    """One of `SCORES`, from `model`.
 
     Raises:
         UsageError: no such score.
@@ -132,8 +132,7 @@ def load_scorer(name: str, model: str = "", *, allow_download: bool = False, dev
     """
     if name not in SCORES:
         raise UsageError(f"There is no score '{name}'.", remedy=f"Choose among {', '.join(SCORES)}.")
-    load, usual = SCORES[name]
-    return load(model or usual, allow_download=allow_download, device=device)
+    return SCORES[name][0](model, allow_download=allow_download, device=device)
 
 
 def _clip_folder(model: str, allow_download: bool) -> Path:

@@ -11,12 +11,17 @@ import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
+from typing import Any
 
 from ...errors import InputError
 from ...files import atomic_write_text
 
 UNKNOWN = math.nan
 """A measure that was not taken: its model was not given, or the result has no such thing."""
+
+
+_LATER = {"clip_b32_model", "clip_l14_model", "vqa_score_model", "image_reward_model"}
+"""Columns that records of version 0.2.0 do not have."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -35,6 +40,7 @@ class Record:
         alignment_angles: the score at each angle, of which `statistics.angle_std` makes the paper's std: the mean over angles of the
             standard deviation over runs.
         clip_b32, clip_b32_std, clip_l14, clip_l14_std, vqa_score, image_reward: the paper's own scores, where their models were given.
+        clip_b32_model, clip_l14_model, vqa_score_model, image_reward_model: these models, as they were named.
         psnr, ssim, iou: against the true object at views no camera visited, the result turned about Z as fits best, by at most 45 degrees.
         psnr_fixed, iou_fixed: as it stands.
         chamfer: mean distance between the surfaces, both ways averaged, in world units (objects fill about a unit sphere).
@@ -61,10 +67,14 @@ class Record:
     alignment_angles: tuple[float, ...] = ()
     clip_b32: float = UNKNOWN
     clip_b32_std: float = UNKNOWN
+    clip_b32_model: str = ""
     clip_l14: float = UNKNOWN
     clip_l14_std: float = UNKNOWN
+    clip_l14_model: str = ""
     vqa_score: float = UNKNOWN
+    vqa_score_model: str = ""
     image_reward: float = UNKNOWN
+    image_reward_model: str = ""
     psnr: float = UNKNOWN
     ssim: float = UNKNOWN
     iou: float = UNKNOWN
@@ -84,16 +94,31 @@ class Record:
         return self.variant, self.prompt, self.seed, self.prior, self.reliability, self.quality, self.budget
 
 
+JUDGEMENTS = {
+    "judge": ("alignment", "alignment_std", "alignment_angles"),
+    "clip_b32_model": ("clip_b32", "clip_b32_std"),
+    "clip_l14_model": ("clip_l14", "clip_l14_std"),
+    "vqa_score_model": ("vqa_score",),
+    "image_reward_model": ("image_reward",),
+}
+"""Fields that name a model, and what it said: scores of different models cannot be compared."""
+
+
+def judges_of(records: Iterable[Record], field: str) -> list[str]:
+    """The models that a field of `JUDGEMENTS` names, one for each record that has a score of it."""
+    return [getattr(record, field) for record in records if not math.isnan(getattr(record, JUDGEMENTS[field][0]))]
+
+
 def of_one_judge(records: Sequence[Record]) -> list[Record]:
-    """The records, with the alignment scores of the model that judged most of them, the first of several, and no other's."""
-    judged = [record.judge for record in records if not math.isnan(record.alignment)]
-    if len(set(judged)) < 2:
-        return list(records)
-    chosen = max(judged, key=judged.count)
-    return [
-        record if record.judge == chosen else replace(record, alignment=UNKNOWN, alignment_std=UNKNOWN, alignment_angles=())
-        for record in records
-    ]
+    """The records, with the scores of the model that judged most of them, the first of several, and no other's; for each kind of score."""
+    heard = list(records)
+    for field, scores in JUDGEMENTS.items():
+        judged = judges_of(records, field)
+        if len(set(judged)) > 1:
+            chosen = max(judged, key=judged.count)
+            nothing: dict[str, Any] = {name: () if name == "alignment_angles" else UNKNOWN for name in scores}
+            heard = [record if getattr(record, field) == chosen else replace(record, **nothing) for record in heard]
+    return heard
 
 
 def read_records(path: Path) -> list[Record]:
@@ -135,10 +160,10 @@ def _cell(value: object) -> str:
 
 
 def _from_cells(row: Mapping[str, str | None]) -> Record:
-    """Every column must be there; those of a later version are ignored. Raises `KeyError` or `ValueError`."""
+    """Columns of a later version are ignored, and one of an earlier version lacks `_LATER`. Raises `KeyError` or `ValueError`."""
     values: dict[str, object] = {}
     for field in fields(Record):
-        cell = row[field.name]
+        cell = row.get(field.name, "") if field.name in _LATER else row[field.name]
         if cell is None:
             raise ValueError(f"a line ends before its {field.name}")
         if field.type == "float":

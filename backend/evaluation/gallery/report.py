@@ -22,7 +22,7 @@ from . import page, plots, tables
 from .page import Key
 from .plots import Plot
 from .ranking import KEY_FILE, read_answers, write_ranking
-from .records import Record, of_one_judge
+from .records import JUDGEMENTS, Record, judges_of, of_one_judge
 from .statistics import MEASURES, Estimate, differences, mean_ranks, summary
 from .tables import Table
 from .traces import Trace, read_trace
@@ -206,8 +206,11 @@ def _notes(
     absent = [variant for variant in variants if not any(record.variant == variant for record in headline)]
     if absent:
         notes.append(f"Without a run: {', '.join(absent)}.")
-    if len({record.judge for record in headline}) > 1:
-        notes.append("Alignment scores of different models cannot be compared: those of the model that judged most runs are shown alone.")
+    of_this_budget = [record for record in records if record.budget == headline[0].budget]
+    for field, (score, *_) in JUDGEMENTS.items():
+        if len(set(judges_of(of_this_budget, field))) > 1:
+            title = MEASURES[score].title
+            notes.append(f"{title}: scores of different models cannot be compared. Those of the one that judged most runs are shown alone.")
     pairs = {(record.prompt, record.seed) for record in headline}
     partial = [variant for variant in variants if 0 < sum(record.variant == variant for record in headline) < len(pairs)]
     if partial:

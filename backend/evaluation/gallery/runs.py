@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import shlex
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -26,6 +25,7 @@ from ...files import atomic_write_json
 from ...job import JobFolder, slug
 from ...memory import peak_bytes
 from ...protocol import JobSpec
+from ...wording import command_line
 from ..work_folders import job_in
 from .records import UNKNOWN, Record
 from .variants import Variant
@@ -184,7 +184,7 @@ def perform(folder: Path, take_measures: Callable[[JobFolder, vocabulary.Descrip
     memory = record.memory
     job = job_in(folder) or JobFolder.create(folder, JobSpec(prompt=record.prompt, quality=record.quality), config)
     if job.state.status != "finished":
-        exit_code = run_with_progress(job, "quiet", resume=shlex.join(["python3", "-m", "backend", "evaluate", "run", str(folder)]))
+        exit_code = run_with_progress(job, "quiet", resume=command_line(["python3", "-m", "backend", "evaluate", "run", str(folder)]))
         if exit_code != 0:
             return exit_code
         memory = peak_bytes() / 2**20

@@ -126,7 +126,10 @@ def test_prompts_are_on_one_line(tmp_path):
 
 
 def test_scores_by_name_and_model():
-    assert parse_scores(["clip_b32", "vqa_score=clip-flant5-xl"]) == {"clip_b32": "", "vqa_score": "clip-flant5-xl"}
+    assert parse_scores(["clip_b32", "vqa_score=clip-flant5-xl"]) == {
+        "clip_b32": "openai/clip-vit-base-patch32",
+        "vqa_score": "clip-flant5-xl",
+    }
     with pytest.raises(UsageError, match="no score 'clip'"):
         parse_scores(["clip=x"])
 
@@ -138,8 +141,10 @@ def test_a_folder_that_is_no_run_is_refused(tmp_path):
 
 def test_records_without_a_score_are_measured_again(tmp_path):
     values = {"variant": "a", "prompt": "b", "seed": 0, "prior": "c", "reliability": 1, "quality": "draft", "budget": 1, "fingerprint": "f"}
-    values |= {"iterations": 1, "predictions": 1, "clip_b32": 31.5}
+    values |= {"iterations": 1, "predictions": 1, "clip_b32": 31.5, "clip_b32_model": "/models/clip"}
     names = [field.name for field in fields(Record)]
     (tmp_path / "records.csv").write_text(",".join(names) + "\n" + ",".join(str(values.get(name, "")) for name in names) + "\n")
     (record,) = read_records(tmp_path / "records.csv")
-    assert command.has_scores(record, []) and command.has_scores(record, ["clip_b32"]) and not command.has_scores(record, ["vqa_score"])
+    assert command.has_scores(record, {}) and command.has_scores(record, {"clip_b32": "/models/clip"})
+    assert not command.has_scores(record, {"clip_b32": "/models/clip", "vqa_score": "clip-flant5-xl"})
+    assert not command.has_scores(record, {"clip_b32": "openai/clip-vit-base-patch32"}), "another model's says nothing of this one's"

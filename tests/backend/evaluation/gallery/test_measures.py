@@ -19,6 +19,7 @@ from backend.evaluation.gallery.alignment import Alignment
 from backend.evaluation.gallery.measures import (
     PROBES,
     Judges,
+    PublicJudge,
     discernible,
     measure_run,
     mesh_points,
@@ -94,10 +95,12 @@ class TestRun:
 
         monkeypatch.setattr(measures, "PUBLIC_RESOLUTION", 32)
         monkeypatch.setattr(measures, "discernible", lambda description: False)
-        figures = measure_run(JobFolder.open(FINISHED), CAT, judges=replace(untrained, public={"clip_b32": scorer, "vqa_score": scorer}))
+        public = {"clip_b32": PublicJudge("/models/clip", scorer), "vqa_score": PublicJudge("clip-flant5-xl", scorer)}
+        figures = measure_run(JobFolder.open(FINISHED), CAT, judges=replace(untrained, public=public))
         assert shown == [((12, 32, 32, 3), JobFolder.open(FINISHED).spec.prompt, 1.0)] * 2
         assert figures["clip_b32"] == figures["vqa_score"] == 5.5
         assert figures["clip_b32_std"] == pytest.approx(np.std(np.arange(12)))
+        assert (figures["clip_b32_model"], figures["vqa_score_model"]) == ("/models/clip", "clip-flant5-xl")
         assert "vqa_score_std" not in figures and "clip_l14" not in figures
         assert math.isnan(figures["janus"]), "front and back look alike"
 

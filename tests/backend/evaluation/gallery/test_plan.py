@@ -120,6 +120,24 @@ class TestRecords:
         assert of_one_judge([one, two])[0] == one, "the first of several"
         assert of_one_judge([two, unjudged]) == [two, unjudged]
 
+    def test_each_score_has_judges_of_its_own(self):
+        one, two = record(clip_b32=30.0, clip_b32_model="a"), record(seed=1, clip_b32=31.0, clip_b32_std=1.0, clip_b32_model="b")
+        first, second = of_one_judge(
+            [dataclasses.replace(one, alignment=80.0, judge="x"), dataclasses.replace(two, alignment=81.0, judge="x")]
+        )
+        assert (first.clip_b32, first.alignment, second.alignment) == (30.0, 80.0, 81.0)
+        assert math.isnan(second.clip_b32) and math.isnan(second.clip_b32_std)
+
+    def test_those_of_an_earlier_version_can_be_read(self, tmp_path):
+        """They do not say which models gave the paper's scores."""
+        path = tmp_path / "records.csv"
+        write_records(path, [record(psnr=25.0)])
+        rows = [line.split(",") for line in path.read_text().splitlines()]
+        old = [at for at, name in enumerate(rows[0]) if not name.endswith("_model")]
+        path.write_text("".join(",".join(row[at] for at in old) + "\n" for row in rows))
+        (back,) = read_records(path)
+        assert back.psnr == 25.0 and back.clip_b32_model == ""
+
     def test_none_where_there_is_no_file(self, tmp_path):
         assert read_records(tmp_path / "records.csv") == []
 
@@ -150,7 +168,7 @@ class TestRecords:
         path = tmp_path / "records.csv"
         write_records(path, [record(psnr=20.0)])
         head, line = path.read_text("utf-8").splitlines()
-        path.write_text(f"{head}\n{','.join(line.split(',')[:22])}\n", "utf-8")
+        path.write_text(f"{head}\n{','.join(line.split(',')[: head.split(',').index('iou')])}\n", "utf-8")
         with pytest.raises(InputError, match="a line ends before its iou"):
             read_records(path)
 

@@ -77,11 +77,11 @@ class TestClip:
         monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", False)
         monkeypatch.setattr(huggingface_hub, "snapshot_download", snapshot)
         with pytest.raises(InputError, match="nothing is downloaded without consent"):
-            load_scorer("clip_b32", "")
-        assert load_scorer("clip_b32", "", allow_download=True)(IMAGES, "a cat").shape == (3,)
+            load_scorer("clip_b32", "openai/clip-vit-base-patch32")
+        assert load_scorer("clip_b32", "openai/clip-vit-base-patch32", allow_download=True)(IMAGES, "a cat").shape == (3,)
         monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", True)
         with pytest.raises(InputError, match="network may not be used"):
-            load_scorer("clip_b32", "", allow_download=True)
+            load_scorer("clip_b32", "openai/clip-vit-base-patch32", allow_download=True)
         assert asked == [True, False, True]
         assert huggingface_hub.is_offline_mode(), "left as it was"
 

@@ -186,9 +186,18 @@ class TestWhatIsMissing:
         made = [replace(each, judge="b" if each.prompt == PROMPTS[0] else "a") for each in records()]
         write_report(tmp_path, made, variants=list(LEVELS), reference="cograd3d", title="t", command="c", machine="m", **NOTHING)
         text = (tmp_path / "tables.md").read_text("utf-8")
-        assert "Alignment scores of different models cannot be compared" in text
+        assert "Alignment: scores of different models cannot be compared" in text
         assert "Alignment: 12 of 48 runs have no value" in text
         assert "PSNR: 12 of" not in text, "the other measures are everybody's"
+
+    def test_nor_are_the_paper_s_scores(self, tmp_path):
+        """Nobody is told of mixed models where some runs merely have no score."""
+        made = [replace(each, clip_b32=30.0, clip_b32_model="b" if each.prompt == PROMPTS[0] else "a") for each in records()]
+        made = [replace(each, vqa_score=0.5, vqa_score_model="c") if each.prompt == PROMPTS[1] else each for each in made]
+        write_report(tmp_path, made, variants=list(LEVELS), reference="cograd3d", title="t", command="c", machine="m", **NOTHING)
+        text = (tmp_path / "tables.md").read_text("utf-8")
+        assert "CLIP-S B/32: scores of different models" in text and "CLIP-S B/32: 12 of 48 runs have no value" in text
+        assert "VQAScore: scores of different models" not in text and "VQAScore: 36 of 48 runs have no value" in text
 
     def test_several_budgets(self, tmp_path):
         made = records() + records(budget=800, predictions=800)

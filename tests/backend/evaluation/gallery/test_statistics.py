@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from backend.errors import InputError
-from backend.evaluation.gallery.records import UNKNOWN, Record
+from backend.evaluation.gallery.records import JUDGEMENTS, UNKNOWN, Record
 from backend.evaluation.gallery.statistics import (
     MEASURES,
     Estimate,
@@ -168,8 +168,8 @@ def test_every_figure_of_a_record_has_a_measure():
         "budget",
         "fingerprint",
         "iterations",
-        "judge",
         "alignment_angles",
+        *JUDGEMENTS,
     }
     assert set(MEASURES) == set(Record.__dataclass_fields__) - identifying
 
