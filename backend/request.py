@@ -17,6 +17,7 @@ from .errors import InputError, JobError, PriorError
 from .files import absolute
 from .guidance.kinds import HUB_ID
 from .job import JobFolder
+from .meshing.glb_header import refuse_compressed
 from .protocol import JobSpec
 
 BUILTIN_PRIORS: tuple[str, ...] = ("builtin", "builtin:exact", "builtin:learned")
@@ -98,7 +99,7 @@ def check_request(spec: JobSpec, config: GenerationConfig, folder: Path) -> None
     Raises:
         PromptError: the prompt is empty, too long, no text, or beyond the built-in image model.
         PriorError: there is no such image model, or it is a file that is not opened.
-        InputError: the initial shape is no file that can be read.
+        InputError: the initial shape is no file that can be read, or is compressed.
         OutputError: an output exists, has no known format or cannot be written, or nothing can be written to `folder`.
         ResourceError: too little memory or disk.
     """
@@ -194,6 +195,8 @@ def _check_shape(name: str) -> None:
         )
     if not path.is_file():
         raise InputError(f"There is no file {path}.", remedy="Check the name of the shape to start from.")
+    if path.suffix.lower() == ".glb":
+        refuse_compressed(path)
 
 
 def _check_room(folder: Path, quality: str, prior: str) -> None:

@@ -1,6 +1,7 @@
 """Gaussians to a textured mesh: surface, clean-up, UV, texture. `export` writes the result.
 
-The heavy libraries are imported by the steps that use them, so that the z-buffer alone stays cheap to import.
+The heavy libraries, numpy among them, are imported by the steps that use them, so that the z-buffer alone stays cheap to import, and the
+look at a .glb's header needs none.
 """
 
 from __future__ import annotations
@@ -9,11 +10,11 @@ import importlib
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
-import numpy as np
-
 from .mesh import TexturedMesh
 
 if TYPE_CHECKING:
+    import numpy as np
+
     from ..cameras import Camera
     from ..config import SurfaceConfig, TextureConfig
     from ..gaussians.model import GaussianModel
@@ -43,8 +44,11 @@ def textured_mesh(
         SurfaceError: the Gaussians are too translucent to contain a surface, or it cannot be unwrapped.
         MemoryError: there is too little memory to unwrap it.
     """
-    from .bake import Unwrapped, bake_texture
+    import numpy as np
+
+    from .bake import bake_texture
     from .cleanup import clean_mesh, vertex_normals
+    from .mesh import Unwrapped
     from .surface import extract_surface
     from .unwrap import unwrap
     from .views import gaussian_render
@@ -85,6 +89,8 @@ def load() -> None:
 
 def warm_up() -> None:
     """Compile the numba kernels, or load them from the cache, by meshing a small grey ball."""
+    import numpy as np
+
     from ..config import SurfaceConfig, TextureConfig
     from .zbuffer import render_textured, sample_texture
 
@@ -105,6 +111,8 @@ def warm_up() -> None:
 
 def _ball_depth(camera: Camera, radius: float) -> np.ndarray:
     """[H, W] float32: camera z of a ball around the origin, NaN beside it."""
+    import numpy as np
+
     u, v = np.meshgrid(np.arange(camera.width) + 0.5, np.arange(camera.height) + 0.5)
     pixels = np.stack([u, v, np.ones_like(u)], axis=-1)
     rays = pixels @ np.linalg.inv(camera.K).T @ camera.viewmat[:3, :3]

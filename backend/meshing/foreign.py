@@ -13,9 +13,11 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from ..colours import linear_to_srgb, srgb_to_linear
 from ..errors import InputError
 from ..mesh_faults import find_fault
-from .plain_glb import COMPRESSIONS, Glb
+from .glb_header import refuse_compressed
+from .plain_glb import Glb
 from .zbuffer import sample_texture
 
 if TYPE_CHECKING:
@@ -70,14 +72,14 @@ class Piece:
             tint = self.tint * (np.ones((len(face), 3)) if tint is None else tint)
         if tint is None or not self.linear:
             return tint
-        return _linear_to_srgb(np.clip(tint if texture is None else tint * _srgb_to_linear(texture), 0.0, 1.0))
+        return linear_to_srgb(np.clip(tint if texture is None else tint * srgb_to_linear(texture), 0.0, 1.0))
 
     def tinted_texture(self) -> np.ndarray:
         """[H, W, 3] uint8, sRGB: the texture, multiplied by the tint where the format says so."""
         assert self.texture is not None
         if self.tint is None or not self.linear or self.has_plain_texture:
             return self.texture
-        tinted = _linear_to_srgb(_srgb_to_linear(self.texture / 255) * self.tint)
+        tinted = linear_to_srgb(srgb_to_linear(self.texture / 255) * self.tint)
         return np.round(255 * tinted).astype(np.uint8)
 
     @property
@@ -155,12 +157,8 @@ def _load_glb(path: Path) -> trimesh.Scene:
     """The scene of a .glb. Raises `InputError` if it is compressed, and whatever the parsers do."""
     import trimesh
 
+    refuse_compressed(path)
     glb = Glb(path)
-    if extension := glb.compression():
-        raise InputError(
-            f"{path.name} is compressed by {extension} ({COMPRESSIONS[extension]}), which is not read.",
-            remedy="Export it again without compression.",
-        )
     glb.make_plain()
     resolver = trimesh.resolvers.FilePathResolver(str(path))
     return trimesh.load_scene(io.BytesIO(glb.packed()), file_type="glb", resolver=resolver, process=False)
@@ -208,19 +206,9 @@ def _cloud_colors(cloud: trimesh.PointCloud, linear: bool) -> np.ndarray | None:
     colors = np.asarray(cloud.colors)
     if len(colors) != len(cloud.vertices):
         return None
-    return _linear_to_srgb(colors[:, :3] / 255) if linear else colors[:, :3] / 255
+    return linear_to_srgb(colors[:, :3] / 255) if linear else colors[:, :3] / 255
 
 
 def _interpolated(values: np.ndarray, corners: np.ndarray, barycentric: np.ndarray) -> np.ndarray:
     """[N, X]: values [V, X] of the vertices `corners` [N, 3], weighted by `barycentric` [N, 3]."""
     return np.einsum("nk,nkd->nd", barycentric, values[corners])
-
-
-def _srgb_to_linear(colors: np.ndarray) -> np.ndarray:
-    """The inverse of `_linear_to_srgb`."""
-    return np.where(colors <= 0.04045, colors / 12.92, ((colors + 0.055) / 1.055) ** 2.4)
-
-
-def _linear_to_srgb(colors: np.ndarray) -> np.ndarray:
-    """IEC 61966-2-1, on values in 0..1."""
-    return np.where(colors <= 0.0031308, 12.92 * colors, 1.055 * np.maximum(colors, 0.0031308) ** (1 / 2.4) - 0.055)

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
-import numpy as np
+if TYPE_CHECKING:
+    import numpy as np
 
 
 @dataclass(frozen=True)
@@ -26,3 +28,13 @@ class TexturedMesh:
     faces: np.ndarray
     uv: np.ndarray
     texture: np.ndarray
+
+
+@dataclass(frozen=True)
+class Unwrapped:
+    """A mesh with UV coordinates, not yet with a texture; fields as in `TexturedMesh`."""
+
+    vertices: np.ndarray
+    normals: np.ndarray
+    faces: np.ndarray
+    uv: np.ndarray

@@ -14,15 +14,9 @@ from typing import Any
 
 import numpy as np
 
-COMPRESSIONS = {
-    "KHR_draco_mesh_compression": "Draco",
-    "EXT_meshopt_compression": "meshopt",
-    "KHR_meshopt_compression": "meshopt",
-    "KHR_texture_basisu": "Basis Universal",
-}
-"""Extensions that nothing here decodes, with what people call them: read all the same, a mesh would be zeros, noise or without texture."""
+from .glb_header import JSON_CHUNK, MAGIC
 
-_JSON, _BINARY = 0x4E4F534A, 0x004E4942
+_BINARY = 0x004E4942
 _TYPES = {5120: "<i1", 5121: "<u1", 5122: "<i2", 5123: "<u2", 5125: "<u4", 5126: "<f4"}
 _COLUMNS = {"SCALAR": 1, "VEC2": 2, "VEC3": 3, "VEC4": 4}
 _TRIANGLES, _STRIP, _FAN = 4, 5, 6
@@ -41,10 +35,10 @@ class Glb:
     def __init__(self, path: Path) -> None:
         """Read a file. Raises `OSError`, or `ValueError` if it is no glTF 2.0 or is cut off."""
         data = path.read_bytes()
-        if len(data) < 20 or data[:4] != b"glTF":
+        if len(data) < 20 or data[:4] != MAGIC:
             raise ValueError("it is no binary glTF")
         version, _, length, kind = struct.unpack_from("<IIII", data, 4)
-        if version != 2 or kind != _JSON:
+        if version != 2 or kind != JSON_CHUNK:
             raise ValueError(f"it is of glTF's version {version}, not 2" if version != 2 else "it does not begin with its description")
         self.document: dict[str, Any] = json.loads(data[20 : 20 + length])
         if not isinstance(self.document, dict):
@@ -56,10 +50,6 @@ class Glb:
                 self.binary += data[28 + length : 28 + length + size]
                 if len(self.binary) < size:
                     raise ValueError("it ends before its data do")
-
-    def compression(self) -> str:
-        """The extension of `COMPRESSIONS` without which the file says that it cannot be read; empty if there is none."""
-        return next((name for name in COMPRESSIONS if name in self.document.get("extensionsRequired", ())), "")
 
     def make_plain(self) -> None:
         """Rewrite it in place, such that it means the same in plainer terms; not if some of its data are in other files.
@@ -92,7 +82,7 @@ class Glb:
             binary = struct.pack("<II", len(binary), _BINARY) + binary
         text = json.dumps(self.document).encode()
         text += b" " * (-len(text) % 4)
-        return struct.pack("<4sIIII", b"glTF", 2, 20 + len(text) + len(binary), len(text), _JSON) + text + binary
+        return struct.pack("<4sIIII", MAGIC, 2, 20 + len(text) + len(binary), len(text), JSON_CHUNK) + text + binary
 
     def _make_primitive_plain(self, primitive: dict[str, Any], white: int, plain: dict[int, int]) -> None:
         """See `make_plain`.

@@ -12,6 +12,7 @@ from pathlib import Path
 import bpy
 import numpy as np
 
+from ...backend.colours import srgb_to_linear
 from ...backend.errors import InputError, OutputError
 from ...backend.files import atomic_write_bytes
 from .glb import Asset
@@ -218,14 +219,9 @@ def typical_colour(image: bpy.types.Image) -> tuple[float, float, float]:
         small.pixels.foreach_get(pixels)
     finally:
         bpy.data.images.remove(small)
-    red, green, blue = to_linear(np.median(pixels.reshape(-1, 4)[:, :3], axis=0)).tolist()
+    median = np.median(pixels.reshape(-1, 4)[:, :3], axis=0)
+    red, green, blue = srgb_to_linear(median.clip(0.0, 1.0)).tolist()
     return red, green, blue
-
-
-def to_linear(colours: np.ndarray) -> np.ndarray:
-    """Display (sRGB) colours as scene linear ones."""
-    colours = np.clip(colours, 0.0, 1.0)
-    return np.where(colours <= 0.04045, colours / 12.92, ((colours + 0.055) / 1.055) ** 2.4)
 
 
 def remove_unused(datablocks: list[bpy.types.ID]) -> None:

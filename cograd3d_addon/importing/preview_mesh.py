@@ -5,7 +5,8 @@ from __future__ import annotations
 import bpy
 import numpy as np
 
-from .datablocks import fill_triangles, to_linear
+from ...backend.colours import srgb_to_linear
+from .datablocks import fill_triangles
 from .gaussian_mesh import CORNERS, FACES, PALETTE, GaussianMesh, triangles
 
 COLOUR = "Colour"
@@ -40,12 +41,12 @@ def fill(mesh: bpy.types.Mesh, gaussians: GaussianMesh) -> None:
         normals[: len(gaussians)] = gaussians.normals[:, None]
         _layer(mesh, NORMAL, "FLOAT_VECTOR", "POINT").foreach_set("vector", normals.reshape(-1))
     colours = np.ones((capacity, CORNERS, 4), dtype=np.float32)
-    colours[: len(gaussians), :, :3] = to_linear(gaussians.colours)[:, None]
+    colours[: len(gaussians), :, :3] = srgb_to_linear(gaussians.colours)[:, None]
     _layer(mesh, COLOUR, "FLOAT_COLOR", "POINT").foreach_set("color", colours.reshape(-1))
     indices = np.zeros((capacity, FACES), dtype=np.int32)
     indices[: len(gaussians)] = gaussians.nearest[:, None]
     _layer(mesh, "material_index", "INT", "FACE").foreach_set("value", indices.reshape(-1))
-    for material, colour in zip(mesh.materials, to_linear(gaussians.palette).tolist()):
+    for material, colour in zip(mesh.materials, srgb_to_linear(gaussians.palette).tolist()):
         material.diffuse_color = (*colour, 1.0)
     mesh.update()
 

@@ -1,8 +1,7 @@
 """From numbers to colours that colour-blind people can order too. No bpy.
 
-Blender's gizmo, theme and drawing colours are display (sRGB) values, and so are all colours here; properties of subtype COLOR are linear
-and go through `linear_to_srgb` first. Ramps are mixed in Oklab, where equal steps look equal and lightness runs evenly from one end to the
-other: a ramp whose ends differ in lightness can be read without its hues.
+Blender's gizmo, theme and drawing colours are display (sRGB) values, and so are all colours here. Ramps are mixed in Oklab, where equal
+steps look equal and lightness runs evenly from one end to the other: a ramp whose ends differ in lightness can be read without its hues.
 """
 
 from __future__ import annotations
@@ -13,6 +12,7 @@ from functools import cached_property
 
 import numpy as np
 
+from ...backend.colours import linear_to_srgb, srgb_to_linear
 from .measures import Measure
 
 NAMED = {
@@ -34,18 +34,6 @@ _LMS = np.array(
 _LAB = np.array(
     [[0.2104542553, 0.7936177850, -0.0040720468], [1.9779984951, -2.4285922050, 0.4505937099], [0.0259040371, 0.7827717662, -0.8086757660]]
 )
-
-
-def srgb_to_linear(colour: np.ndarray) -> np.ndarray:
-    """Display values 0..1 to scene-linear ones, elementwise."""
-    c = np.asarray(colour, dtype=np.float64)
-    return np.where(c <= 0.04045, c / 12.92, ((np.maximum(c, 0.04045) + 0.055) / 1.055) ** 2.4)
-
-
-def linear_to_srgb(colour: np.ndarray) -> np.ndarray:
-    """Scene-linear values 0..1 to display ones, elementwise."""
-    c = np.asarray(colour, dtype=np.float64)
-    return np.where(c <= 0.0031308, c * 12.92, 1.055 * np.maximum(c, 0.0031308) ** (1 / 2.4) - 0.055)
 
 
 def to_oklab(srgb: np.ndarray) -> np.ndarray:

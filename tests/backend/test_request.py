@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import dataclasses
 import inspect
+import json
 import re
+import struct
 import subprocess
 import sys
 from pathlib import Path
@@ -29,6 +31,10 @@ def roomy(monkeypatch):
 def here(tmp_path, monkeypatch) -> Path:
     (tmp_path / "there.glb").write_text("an older result")
     (tmp_path / "cube.obj").touch()
+    description = json.dumps({"extensionsRequired": ["KHR_draco_mesh_compression"]}).encode()
+    (tmp_path / "draco.glb").write_bytes(
+        struct.pack("<4sIIII", b"glTF", 2, 20 + len(description), len(description), 0x4E4F534A) + description
+    )
     monkeypatch.chdir(tmp_path)
     return tmp_path
 
@@ -137,6 +143,7 @@ BAD = [
     ({}, {"prior.name": "there.glb"}, PriorError, "no .safetensors file"),
     ({}, {"gaussians.initial": "potato"}, InputError, "no shape to start from"),
     ({}, {"gaussians.initial": "gone.obj"}, InputError, "There is no file"),
+    ({}, {"gaussians.initial": "draco.glb"}, InputError, "compressed by KHR_draco_mesh_compression"),
 ]
 
 

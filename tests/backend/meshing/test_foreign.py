@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import io
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +14,7 @@ from PIL import Image
 
 from backend.errors import InputError
 from backend.meshing.foreign import Piece, Unreadable, read_contents, repeated
+from backend.meshing.glb_header import refuse_compressed
 
 from .glb_files import CORNERS, FACES, write_glb
 
@@ -203,6 +206,36 @@ class TestRefusals:
         with pytest.raises(InputError, match=rf"a\.glb is compressed by {extension} \({name}\)") as caught:
             read_contents(write_glb(tmp_path / "a.glb", TETRAHEDRON, extensions=[extension]))
         assert "without compression" in caught.value.remedy
+
+    def test_a_compressed_file_is_known_by_its_first_bytes(self, tmp_path):
+        """Cut off right after its description, and with a binary part that could not be read."""
+        path = write_glb(tmp_path / "a.glb", TETRAHEDRON, extensions=["KHR_draco_mesh_compression"])
+        data = path.read_bytes()
+        path.write_bytes(data[: 20 + int.from_bytes(data[12:16], "little")])
+        with pytest.raises(InputError, match=r"a\.glb is compressed by KHR_draco_mesh_compression \(Draco\)"):
+            refuse_compressed(path)
+
+    @pytest.mark.parametrize("content", [b"", b"glTF", b"glTF" + bytes(40), b"solid x", None], ids=repr)
+    def test_what_is_not_known_to_be_compressed_is_let_through(self, tmp_path, content):
+        path = write_glb(tmp_path / "a.glb", TETRAHEDRON, extensions=["KHR_mesh_quantization"])
+        if content is not None:
+            path.write_bytes(content)
+        refuse_compressed(path)
+        refuse_compressed(tmp_path / "missing.glb")
+
+    @pytest.mark.parametrize("required", [7, "KHR_draco_mesh_compression", {}, [[]]])
+    def test_a_damaged_list_of_extensions_is_let_through(self, tmp_path, required):
+        refuse_compressed(write_glb(tmp_path / "a.glb", TETRAHEDRON, edit=lambda document: document.update(extensionsRequired=required)))
+
+    def test_a_header_that_promises_more_than_there_is(self, tmp_path):
+        data = bytearray(write_glb(tmp_path / "a.glb", TETRAHEDRON).read_bytes())
+        data[12:16] = b"\xff" * 4
+        (tmp_path / "a.glb").write_bytes(data)
+        refuse_compressed(tmp_path / "a.glb")
+
+    def test_that_look_needs_nothing_but_the_standard_library(self):
+        code = "import sys, backend.meshing.glb_header; sys.exit(any(m in sys.modules for m in ('numpy', 'numba', 'trimesh')))"
+        assert subprocess.run([sys.executable, "-S", "-c", code], cwd=Path(__file__).parents[3]).returncode == 0
 
     @pytest.mark.parametrize(
         ("damage", "what"),

@@ -8,6 +8,8 @@ import subprocess
 import sys
 import threading
 import time
+import tracemalloc
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -17,9 +19,12 @@ import trimesh
 from backend.config import TextureConfig
 from backend.errors import SurfaceError
 from backend.evaluation.metrics import psnr
-from backend.meshing import TexturedMesh
-from backend.meshing.bake import Unwrapped, bake_texture, dilate, look, nearest_color, project, refine, texel_map
+from backend.meshing import TexturedMesh, fitting, looks
+from backend.meshing.bake import Projection, bake_texture, dilate, faces_without_texel, nearest_color, texel_map
 from backend.meshing.cleanup import vertex_normals
+from backend.meshing.fitting import EquationStore, make_plan, refine
+from backend.meshing.looks import Looks, View, look
+from backend.meshing.mesh import Unwrapped
 from backend.meshing.unwrap import unwrap
 from backend.meshing.views import sphere_cameras
 from backend.meshing.xatlas_process import charts
@@ -37,6 +42,13 @@ def unwrapped(mesh: trimesh.Trimesh, size: int = 256) -> Unwrapped:
 @pytest.fixture
 def torus(scene) -> Unwrapped:
     return unwrapped(scene("torus"))
+
+
+def project(positions: np.ndarray, normals: np.ndarray, views: Sequence[View]) -> tuple[np.ndarray, np.ndarray]:
+    projection = Projection(positions, normals)
+    for view in views:
+        projection.add(view)
+    return projection.result()
 
 
 def test_unwrap_keeps_faces_and_spreads_them_without_overlap(scene):
@@ -163,6 +175,41 @@ def test_texel_map_puts_v_upwards():
     assert barycentric[3, 0] == pytest.approx([0.75, 0.125, 0.125])
 
 
+def specks(side: int, size: int, spacing: int) -> Unwrapped:
+    """A large triangle's chart at the upper left, and `side`^2 charts of a third of a texel, between the texels' centres."""
+    corner = np.stack(np.meshgrid(np.arange(side), np.arange(side)), axis=-1).reshape(-1, 1, 2) * spacing + size // 2
+    texels = np.concatenate([[[[0, 0], [size // 2 - 4, 0], [0, size // 2 - 4]]], corner + np.array([[0.1, 0.1], [0.4, 0.1], [0.1, 0.4]])])
+    uv = np.float32(texels.reshape(-1, 2) / size)
+    uv[:, 1] = 1.0 - uv[:, 1]
+    vertices = np.concatenate([uv, np.zeros((len(uv), 1))], axis=1).astype(np.float32)
+    return Unwrapped(vertices, np.tile(np.float32([0, 0, 1]), (len(uv), 1)), np.arange(len(uv), dtype=np.int32).reshape(-1, 3), uv)
+
+
+def test_charts_smaller_than_a_texel_have_one_all_the_same():
+    """Else they would show the colour of the nearest chart that has."""
+    mesh = specks(side=10, size=64, spacing=3)
+    face_index, barycentric = texel_map(mesh, 64)
+    assert set(range(101)) <= set(face_index.ravel().tolist())
+    at = 32 + 3 * np.arange(10)
+    assert np.array_equal(face_index[np.ix_(at, at)].ravel(), np.arange(1, 101))
+    assert barycentric[face_index >= 0].sum(axis=1) == pytest.approx(1.0)
+
+
+def test_charts_smaller_than_a_texel_leave_the_others_their_texels():
+    mesh = specks(side=10, size=64, spacing=3)
+    alone = Unwrapped(mesh.vertices[:3], mesh.normals[:3], mesh.faces[:1], mesh.uv[:3])
+    first, both = texel_map(alone, 64), texel_map(mesh, 64)
+    assert np.array_equal(first[0] == 0, both[0] == 0)
+    assert np.array_equal(first[1][first[0] == 0], both[1][first[0] == 0])
+
+
+def test_only_charts_without_any_texel_are_called_so(torus):
+    face_index, _ = texel_map(torus, 256)
+    assert (face_index >= 0).any() and len(faces_without_texel(torus.faces, face_index)) == 0
+    empty = np.full((4, 4), -1, np.int32)
+    assert np.array_equal(faces_without_texel(torus.faces, empty), np.arange(len(torus.faces)))
+
+
 @pytest.mark.parametrize("name", ["torus", "table"])
 def test_baked_mesh_looks_like_the_renders(name, scene, scene_render, unseen_cameras):
     mesh = unwrapped(scene(name).subdivide())
@@ -229,13 +276,99 @@ def test_dilation_fills_everything_with_the_nearest_texel():
 
 def test_refinement_recovers_a_texture_from_its_renders(torus, scene_render):
     cameras = sphere_cameras(24, np.zeros(3), 0.75, 128)
-    rgb, alpha, _ = scene_render("torus")(cameras)
-    views = [look(torus, camera, image, cover) for camera, image, cover in zip(cameras, rgb, alpha)]
+    rgb, _, _ = scene_render("torus")(cameras)
+    views = Looks(torus, scene_render("torus"), cameras)
     blank = np.full((256, 256, 3), 0.5, np.float32)
 
-    def error(texture: np.ndarray) -> float:
+    def error(steps: int) -> float:
+        plan = make_plan(steps, len(cameras), np.random.default_rng(0))
+        texture = refine(blank, EquationStore(views, 256, plan), plan)
         textured = TexturedMesh(torus.vertices, torus.normals, torus.faces, torus.uv, np.round(255 * texture).astype(np.uint8))
         return float(np.mean([np.abs(render_textured(textured, c)[0] - i).mean() for c, i in zip(cameras[::5], rgb[::5])]))
 
-    errors = [error(refine(blank, torus, views, steps, np.random.default_rng(0))) for steps in (0, 4, 24)]
+    errors = [error(steps) for steps in (0, 4, 24)]
     assert errors[0] > 3 * errors[1] > 3 * errors[2]
+
+
+def test_memory_does_not_grow_with_the_number_of_views(torus, monkeypatch):
+    """Not even where nothing is kept beyond its use; a hundred views would have filled a gigabyte."""
+    monkeypatch.setattr(fitting, "KEPT_BYTES", 1 << 20)
+
+    def grey(cameras):
+        return tuple(np.full((len(cameras), 256, 256, *rest), 0.5, np.float32) for rest in ((3,), (), ()))
+
+    def peak(views: int) -> int:
+        tracemalloc.start()
+        bake_texture(torus, grey, TextureConfig(size=64, views=views, image_size=256, refine=4), np.random.default_rng(0))
+        _, most = tracemalloc.get_traced_memory()
+        tracemalloc.stop()
+        return most
+
+    peak(8)  # what is made once in a process
+    assert peak(40) < 1.1 * peak(8)
+
+
+@pytest.mark.parametrize(("kept_bytes", "pixels"), [(0, 1), (300_000, 3 * 128 * 128)])
+def test_what_is_kept_and_made_together_changes_nothing(torus, scene_render, monkeypatch, kept_bytes, pixels):
+    def bake() -> np.ndarray:
+        return bake_texture(torus, scene_render("torus"), CONFIG, np.random.default_rng(0))
+
+    before = bake()
+    monkeypatch.setattr(fitting, "KEPT_BYTES", kept_bytes)
+    monkeypatch.setattr(looks, "PIXELS_AT_ONCE", pixels)
+    assert np.array_equal(bake(), before)
+
+
+class TestEquationsOfViews:
+    """Twelve views, of which each step of a plan uses a few."""
+
+    @pytest.fixture
+    def seen(self, torus, scene_render) -> Looks:
+        return Looks(torus, scene_render("torus"), sphere_cameras(12, np.zeros(3), 0.75, 64))
+
+    @pytest.fixture
+    def made(self, monkeypatch) -> list[int]:
+        """Grows by one with each view whose equations are made."""
+        calls: list[int] = []
+        original = fitting.equations_of
+        monkeypatch.setattr(fitting, "equations_of", lambda *args: (calls.append(1), original(*args))[1])
+        return calls
+
+    PLAN = ((0, 1, 2), (3, 1, 0), (2, 3, 5))
+
+    def test_are_made_once_where_they_fit(self, seen, made):
+        store = EquationStore(seen, 64, self.PLAN)
+        taken = [[equations.place for equations in store.take(step)] for step in self.PLAN]
+        assert len(made) == 5
+        assert taken[0][0] is taken[1][2] and taken[0][2] is taken[2][0] and taken[1][0] is taken[2][1]
+        assert store._free == fitting.KEPT_BYTES, "what is used no more is let go"
+
+    def test_are_made_again_where_they_do_not_fit(self, seen, made, monkeypatch):
+        monkeypatch.setattr(fitting, "KEPT_BYTES", 0)
+        store = EquationStore(seen, 64, self.PLAN)
+        taken = [[equations.place for equations in store.take(step)] for step in self.PLAN]
+        assert len(made) == 9
+        assert np.array_equal(taken[0][0], taken[1][2])
+
+    def test_that_are_at_hand_are_kept_if_wanted(self, seen, made):
+        store = EquationStore(seen, 64, self.PLAN)
+        for i, _ in seen.map(store.offer, range(12)):
+            assert i < 12
+        assert len(made) == 5, "view 4, and those from 6 on, are in no step"
+        for step in self.PLAN:
+            list(store.take(step))
+        assert len(made) == 5
+
+    def test_come_in_the_order_of_the_step(self, seen):
+        store = EquationStore(seen, 64, self.PLAN)
+        alone = {i: equations.place for i, equations in seen.map(lambda _, view: fitting.equations_of(view, seen.mesh, 64), range(12))}
+        for step in self.PLAN:
+            assert all(np.array_equal(e.place, alone[i]) for i, e in zip(step, store.take(step), strict=True))
+
+
+def test_a_plan_looks_at_all_views_before_any_a_second_time():
+    plan = make_plan(6, 24, np.random.default_rng(0))
+    assert [len(step) for step in plan] == [8] * 6
+    assert np.array_equal(np.sort(np.ravel(plan[:3])), np.arange(24)) and np.array_equal(np.sort(np.ravel(plan[3:])), np.arange(24))
+    assert [sorted(step) for step in make_plan(3, 5, np.random.default_rng(0))] == [list(range(5))] * 3
+    assert make_plan(0, 24, np.random.default_rng(0)) == []
