@@ -165,23 +165,23 @@ class _Run:
 
     def _optimise(self) -> None:
         total, every = self.config.optimizer.iterations, self.config.run
-        clock, last_told, line = _Clock(), 0.0, None
+        pace, last_told, line = Pace(), 0.0, None
         while self.distillation.iteration < total and not self.control.should_stop:
             self._obey()
             self.control.has_unsaved = True
             line = self.distillation.step()
             self.folder.append_trace(line)
-            clock.tick()
+            pace.tick(time.monotonic() - self.paused_seconds)
             done, self._region = self.distillation.iteration, line["region"]
             if time.monotonic() - last_told >= REGIONS_INTERVAL and done < total:
                 last_told = time.monotonic()
-                self._tell_progress(clock, line)
+                self._tell_progress(pace, line)
             if done % every.checkpoint_every == 0 and done < total:
                 self.write_checkpoint()
             if every.preview_every and done % every.preview_every == 0:
                 self.write_preview()
         if line is not None:
-            self._tell_progress(clock, line)
+            self._tell_progress(pace, line)
         self.write_checkpoint()
         self.control.raise_if_cancelled()
         self.write_preview()
@@ -315,9 +315,9 @@ class _Run:
                 image = self.folder.view_path(region).relative_to(self.folder.path).as_posix()
                 self.emit(PreviewReady(iteration=self.distillation.iteration, image=image, region=region))
 
-    def _tell_progress(self, clock: _Clock, line: dict[str, Any]) -> None:
+    def _tell_progress(self, pace: Pace, line: dict[str, Any]) -> None:
         done, total = self.distillation.iteration, self.config.optimizer.iterations
-        speed = clock.speed
+        speed = pace.per_second
         self.emit(
             Progress(
                 iteration=done,
@@ -350,19 +350,21 @@ class _Run:
         )
 
 
-class _Clock:
-    """Iterations a second over the last few."""
+class Pace:
+    """Iterations a second over the last few. The first, in which kernels are compiled and memory is laid out, does not count."""
 
     def __init__(self, window: int = 50) -> None:
-        self._times: deque[float] = deque([time.monotonic()], maxlen=window)
+        self._ends: deque[float] = deque(maxlen=window)
 
-    def tick(self) -> None:
-        self._times.append(time.monotonic())
+    def tick(self, now: float) -> None:
+        """An iteration has ended, at this time of a clock that stands still while the run does, in seconds."""
+        self._ends.append(now)
 
     @property
-    def speed(self) -> float:
-        span = self._times[-1] - self._times[0]
-        return (len(self._times) - 1) / span if span > 0 else 0.0
+    def per_second(self) -> float:
+        """0 while unknown."""
+        span = self._ends[-1] - self._ends[0] if self._ends else 0.0
+        return (len(self._ends) - 1) / span if span > 0 else 0.0
 
 
 def pick_device(name: str) -> torch.device:

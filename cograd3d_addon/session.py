@@ -23,6 +23,7 @@ from ..backend.job import JobFolder
 from ..backend.protocol import Event
 from ..backend.request import jobs_folder
 from .jobs import Job, JobManager, end_waiting, worker_command
+from .narration import Narrator
 from .package import preferences
 
 __all__ = [
@@ -132,15 +133,21 @@ def has_timer() -> bool:
     return not bpy.app.background
 
 
-def work_until(is_over: Callable[[], bool]) -> None:
-    """Where there is no timer, do its work until something is over. Else return at once: the timer does it, and nobody is kept waiting.
+def work_until(is_over: Callable[[], bool], state: Callable[[], tuple[str, str]]) -> None:
+    """Where there is no timer, do its work until something is over, and tell on standard output how it goes. Else return at once: the timer
+    does it, and nobody is kept waiting.
+
+    Args:
+        state: the step that is being done, and how far it is, as `narration` tells it.
 
     Raises:
         RuntimeError: the add-on was disabled meanwhile.
     """
+    narrator = Narrator()
     while not (has_timer() or is_over()):
         _current()
         poll()
+        narrator.tell(*state())
         time.sleep(BUSY_INTERVAL)
 
 

@@ -10,7 +10,7 @@ from bpy.props import BoolProperty, StringProperty
 
 from ...backend import machine
 from ...backend.errors import CoGradError
-from .. import session
+from .. import narration, session
 from ..package import preferences
 from ..setup import Phase, disk_usage, supervisor
 from ..setup.task import Options
@@ -32,9 +32,14 @@ def is_offline() -> bool:
     return supervisor.situation.needs_network and not bpy.app.online_access
 
 
+def wait_for_environment() -> None:
+    """Without a window, follow what is being done to the environment until that is over."""
+    session.work_until(lambda: not supervisor.situation.phase.is_busy, lambda: narration.of_environment(supervisor.situation))
+
+
 def _begun(operator: bpy.types.Operator) -> set[str]:
     """What an operator returns that has begun something with the environment. Without a window that is awaited: nothing would follow it."""
-    session.work_until(lambda: not supervisor.situation.phase.is_busy)
+    wait_for_environment()
     situation = supervisor.situation
     if not session.has_timer() and situation.phase in (Phase.FAILED, Phase.DAMAGED):
         operator.report({"ERROR"}, f"{situation.message} {situation.remedy}".strip())

@@ -17,7 +17,7 @@ from ...backend.environment import data_folder
 from ...backend.errors import CoGradError, InputError, JobError, SetupError
 from ...backend.protocol import JobSpec
 from ...backend.request import check_request
-from .. import later_files, session, setup
+from .. import later_files, narration, session, setup
 from ..importing import order_for, state
 from ..jobs import Job, JobStatus
 from ..placement import PLACEMENT_FILE
@@ -25,6 +25,7 @@ from ..settings import consent, overrides, words
 from ..settings.choices import Choices, refusal
 from ..settings.history import PromptHistory
 from ..shape_file import write_shape
+from .environment import wait_for_environment
 
 
 @functools.cache
@@ -43,7 +44,7 @@ def why_not(context: bpy.types.Context) -> str:
     """Why Generate is grey, in a sentence without its full stop; empty if it is not. Cheap: panels ask at every redraw."""
     if not session.has_timer():
         later_files.look()
-    session.work_until(lambda: not setup.supervisor.situation.phase.is_busy)  # a Python that was chosen is being tried out
+    wait_for_environment()  # a Python that was chosen is being tried out
     if problem := setup.problem():
         return problem[0].rstrip(".")
     if context.scene.library is not None:
@@ -130,7 +131,7 @@ def see_through(job: Job) -> None:
     Raises:
         CoGradError: it ended without a result, or the result did not come into the scene that it was ordered from.
     """
-    session.work_until(lambda: job.status.is_over)
+    session.work_until(lambda: job.status.is_over, lambda: narration.of_job(job))
     if session.has_timer():
         return
     if job.error is not None:

@@ -54,6 +54,11 @@ class TestJobs:
         (job,) = session.manager().jobs
         assert job.status == "finished" and json.loads((job.path / "state.json").read_text())["status"] == "finished"
 
+    def test_how_far_it_is_is_told(self, worker, capfd):
+        worker("quick")
+        ops.generate()
+        assert "CoGrad3D | a red cat | Shaping" in capfd.readouterr().out
+
     def test_the_result_is_in_the_scene(self, real_asset, session):
         assert ops.generate() == {"FINISHED"}
         (thing,) = bpy.data.collections["CoGrad3D"].objects
@@ -146,10 +151,11 @@ class TestEnvironment:
 
         return play
 
-    def test_set_up_returns_when_it_is_done(self, play, supervisor):
+    def test_set_up_returns_when_it_is_done(self, play, supervisor, capfd):
         play("progress")
         assert ops.environment_setup() == {"FINISHED"}
         assert not supervisor.situation.phase.is_busy
+        assert "CoGrad3D | " in capfd.readouterr().out
 
     def test_what_went_wrong_is_raised(self, play, supervisor):
         play("fails")
