@@ -18,6 +18,7 @@ import sys
 import traceback
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, NoReturn
 
 from . import __version__, environment, errors
@@ -30,6 +31,9 @@ PROGRAM = "python3 -m backend"
 
 _UNUSABLE = frozenset((errno.ENAMETOOLONG, errno.EACCES, errno.EPERM, errno.ELOOP))
 """What the system says of a path that it does not even look at."""
+
+_NO_HOME = "Could not determine home directory."
+"""What pathlib says of a `~` that is nobody's, and of a user who has no home."""
 
 
 @dataclass(frozen=True)
@@ -114,6 +118,11 @@ class Parser(argparse.ArgumentParser):
                 return action.choices[name]  # type: ignore[no-any-return]
         return None
 
+    def _get_value(self, action: argparse.Action, arg_string: str) -> Any:
+        if action.type is Path and not arg_string.strip():  # a shell's variable that is not set, say: it would mean the current folder
+            raise argparse.ArgumentError(action, "an empty name names no file or folder")
+        return super()._get_value(action, arg_string)
+
     def _check_value(self, action: argparse.Action, value: Any) -> None:
         if action.choices is not None and value not in action.choices:
             choices = [str(choice) for choice in action.choices]
@@ -154,6 +163,11 @@ def main(arguments: Sequence[str] | None = None, *, inside: bool = False) -> int
         if _is_ours(error):
             raise
         return _fail(SetupError(f"The Python package {error.name} is missing.", remedy=f"Run `{PROGRAM} setup --repair`."), arguments)
+    except RuntimeError as error:
+        if str(error) != _NO_HOME:
+            raise
+        remedy = "Set the variable HOME, or name that folder without a ~."
+        return _fail(UsageError("A folder lies in a home folder that cannot be found out.", remedy=remedy), arguments)
     except OSError as error:
         if disk_is_full(error):
             return _fail(OutputError("The disk is full.", remedy="Free some space, or choose a folder on another disk."), arguments)
@@ -245,8 +259,9 @@ def _fail(error: CoGradError, arguments: Sequence[str]) -> int:
         except OSError:  # nobody reads it: the exit code still says what it was
             give_up(sys.stdout)
     else:
+        text = f"error: {error.message}" + (f"\n  {in_options(error.remedy)}" if error.remedy else "")
         with contextlib.suppress(OSError):
-            print(f"error: {error.message}" + (f"\n  {in_options(error.remedy)}" if error.remedy else ""), file=sys.stderr)
+            print("\n".join(printable(line, limit=len(line)) for line in text.split("\n")), file=sys.stderr)
     if os.environ.get("COGRAD3D_DEBUG"):
         traceback.print_exception(error)
     return error.exit_code

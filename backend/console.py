@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shutil
 import sys
 import time
 import unicodedata
+from collections.abc import Iterator
 from typing import TextIO
 
 from .pip_process import Progress
@@ -14,7 +16,8 @@ from .pip_process import Progress
 
 def printable(text: str, limit: int = 200) -> str:
     """`text` with control characters shown as escapes, cut at `limit`: what a user typed is safe to print back."""
-    shown = "".join(f"\\x{ord(c):02x}" if unicodedata.category(c) in ("Cc", "Cs", "Cf") else c for c in text[:limit])
+    escaped = ("Cc", "Cs", "Cf")
+    shown = "".join(c.encode("unicode_escape").decode("ascii") if unicodedata.category(c) in escaped else c for c in text[:limit])
     return shown + ("..." if len(text) > limit else "")
 
 
@@ -61,14 +64,26 @@ class Console:
             self._told = (time.monotonic(), last if fraction is None else fraction)
 
     def confirm(self, question: str) -> bool:
-        """Ask, if there is a person to answer; yes otherwise and when they just press Enter."""
+        """Ask, if there is a person to answer; yes otherwise and when they just press Enter, no when they end the input (Ctrl-D)."""
         if not (self._alive and sys.stdin is not None and sys.stdin.isatty()):
             return True
         self._end_line()
         print(f"{question} [Y/n] ", end="", file=self.stream, flush=True)
-        return sys.stdin.readline().strip().lower() in ("", "y", "yes")
+        answer = sys.stdin.readline()
+        if not answer:  # not even a line's end
+            print(file=self.stream, flush=True)
+            return False
+        return answer.strip().lower() in ("", "y", "yes")
+
+    @contextlib.contextmanager
+    def own_line(self) -> Iterator[None]:
+        """A long task that shows its progress: whatever is printed after it, an error above all, begins on a line of its own."""
+        try:
+            yield
+        finally:
+            self._end_line()
 
     def _end_line(self) -> None:
         if self._shown:
-            print(file=self.stream)
+            print(file=self.stream, flush=True)
             self._shown = 0

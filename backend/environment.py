@@ -16,8 +16,10 @@ import hashlib
 import json
 import os
 import re
+import stat
 import subprocess
 import sys
+import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -25,6 +27,7 @@ from typing import Any
 
 from .errors import SetupError
 from .files import disk_is_full
+from .machine import existing_parent
 
 PACKAGE_ROOT = Path(__file__).resolve().parent.parent
 REQUIREMENTS = Path(__file__).with_name("requirements.txt")
@@ -50,7 +53,7 @@ def data_folder(environ: Mapping[str, str] = os.environ) -> Path:
 def cache_folder(environ: Mapping[str, str] = os.environ) -> Path:
     """Where things that can be made again are kept: $COGRAD3D_CACHE, else `cograd3d` in the platform's cache folder."""
     if environ.get("COGRAD3D_CACHE"):
-        return Path(environ["COGRAD3D_CACHE"])
+        return Path(environ["COGRAD3D_CACHE"]).expanduser().absolute()
     if sys.platform == "win32":
         base = Path(environ.get("LOCALAPPDATA") or Path.home() / "AppData" / "Local")
     elif sys.platform == "darwin":
@@ -293,7 +296,6 @@ def _record_holds(record: Path) -> bool:
 
 
 _LEAKS = ("PYTHONHOME", "PYTHONPATH", "PYTHONSTARTUP", "LD_LIBRARY_PATH", "DYLD_LIBRARY_PATH", "__PYVENV_LAUNCHER__", "VIRTUAL_ENV")
-_PIP_DESTINATIONS = ("PIP_USER", "PIP_TARGET", "PIP_PREFIX", "PIP_ROOT", "PIP_REQUIRE_VIRTUALENV", "PIP_QUIET", "PIP_PROGRESS_BAR")
 
 
 def clean_environ(environ: Mapping[str, str] = os.environ) -> dict[str, str]:
@@ -308,8 +310,38 @@ def child_environ(environ: Mapping[str, str] = os.environ) -> dict[str, str]:
     Without NUMBA_CACHE_DIR numba would keep its machine code beside the source, which in Blender is the extension's own folder: it may be
     read-only, and numba would make it again after Blender has removed it.
     """
-    defaults = {"OMP_WAIT_POLICY": "PASSIVE", "NUMBA_CACHE_DIR": str(cache_folder(environ) / "numba")}
+    defaults = {"OMP_WAIT_POLICY": "PASSIVE"}
+    if "NUMBA_CACHE_DIR" not in environ:
+        defaults["NUMBA_CACHE_DIR"] = str(_machine_code_folder(environ))
     return defaults | clean_environ(environ) | {"PYTHONPATH": str(PACKAGE_ROOT), "PYTHONSAFEPATH": "1"}
+
+
+def _machine_code_folder(environ: Mapping[str, str]) -> Path:
+    """numba's part of the cache; where nothing can be written there, a folder of this user's among the temporary files.
+
+    numba refuses to work where it can keep its machine code nowhere.
+    """
+    folder = cache_folder(environ) / "numba"
+    if _is_writable(folder):
+        return folder
+    try:
+        instead = Path(tempfile.gettempdir(), f"cograd3d-{os.getuid() if os.name == 'posix' else 'numba'}")
+        instead.mkdir(mode=0o700, exist_ok=True)
+        found = instead.lstat()
+    except OSError:
+        return folder
+    # What lies there is run, so nobody else may have put it there; Windows gives every user temporary files of their own.
+    is_safe = os.name != "posix" or (stat.S_ISDIR(found.st_mode) and found.st_uid == os.getuid() and not found.st_mode & 0o022)
+    return instead if is_safe else folder
+
+
+def _is_writable(folder: Path) -> bool:
+    """Whether a file can be made in a folder, or in the nearest one above it that exists."""
+    try:
+        with tempfile.TemporaryFile(dir=existing_parent(folder), prefix=".cograd3d-"):
+            return True
+    except OSError:
+        return False
 
 
 def chosen_python(environ: Mapping[str, str] = os.environ) -> Path | None:
@@ -322,17 +354,25 @@ def is_inside(environment: Environment | None = None) -> bool:
     python = chosen_python()
     if python is not None:
         return python == Path(sys.executable).absolute()
-    return Path(sys.prefix).resolve() == (environment or Environment()).root.resolve()
+    return os.path.realpath(sys.prefix) == os.path.realpath((environment or Environment()).root)  # pathlib's raises for links in a circle
 
 
 def run_inside(python: Path, arguments: Sequence[str]) -> int:
-    """Go on as `python -m backend.cli ARGUMENTS`: in this very process where the system can do that, else in a child."""
+    """Go on as `python -m backend.cli ARGUMENTS`: in this very process where the system can do that, else in a child.
+
+    Raises:
+        SetupError: that Python does not start.
+    """
     command = [str(python), "-P", "-m", "backend.cli", *arguments]
     sys.stdout.flush()
     sys.stderr.flush()
-    if os.name == "posix":
-        os.execve(command[0], command, child_environ())
-    process = subprocess.Popen(command, env=child_environ())
+    try:
+        if os.name == "posix":
+            os.execve(command[0], command, child_environ())
+        process = subprocess.Popen(command, env=child_environ())
+    except OSError as error:
+        remedy = "Correct the variable COGRAD3D_PYTHON, or unset it." if chosen_python() else "Run `python3 -m backend setup --repair`."
+        raise SetupError(f"{python} does not start: {error.strerror or error}.", remedy=remedy) from error
     while True:
         try:
             return process.wait()

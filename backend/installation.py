@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -110,6 +111,8 @@ def plan(
         SetupError: the folder belongs to something else, `wheels` is no folder of wheels, or torch has no build for this computer.
         ResourceError: too little disk.
     """
+    if reason := _unfit_name(environment.root):
+        raise SetupError(f"No environment can be made in {environment.root}: {reason}.", remedy=_ELSEWHERE)
     state = environment.state(thorough=thorough)
     if state.status is Status.FOREIGN:
         raise SetupError(state.detail, remedy="Choose a new or empty folder with `python3 -m backend setup --location DIR`.")
@@ -123,6 +126,17 @@ def plan(
     build = "cuda" if sys.platform != "darwin" and (allow_cuda or (machine.nvidia_gpus() if gpus is None else gpus)) else "cpu"
     _check_disk(environment, state, INSTALLED_BYTES[build])
     return Plan(environment, state, build, DOWNLOAD_BYTES[build], INSTALLED_BYTES[build], wheels, allow_cuda)
+
+
+def _unfit_name(root: Path) -> str:
+    """Why Python's venv refuses a folder of this name; empty where it does not."""
+    if os.pathsep in str(root):
+        return f"{os.pathsep!r} in its name separates folders in the variable PATH"
+    try:
+        str(root).encode()
+    except UnicodeEncodeError:
+        return "its name is no text in UTF-8"
+    return ""
 
 
 def _check_disk(environment: Environment, state: State, installed: int) -> None:
@@ -224,8 +238,8 @@ def verify(environment: Environment, report: Report = silent) -> dict[str, Any]:
     with environment.log_file.open("a", encoding="utf-8") as log:
         log.write(f"$ {' '.join(command)}\n{answer.stdout}{answer.stderr}\n")
     try:
-        found = json.loads(answer.stdout.splitlines()[-1])
-    except (ValueError, IndexError):  # it crashed
+        found: dict[str, Any] = dict(json.loads(answer.stdout.splitlines()[-1]))
+    except (ValueError, TypeError, IndexError):  # it crashed
         found = {"error": ([line for line in answer.stderr.splitlines() if line.strip()] or [f"exit code {answer.returncode}"])[-1]}
     if "error" in found:
         raise VerificationError(
@@ -235,33 +249,67 @@ def verify(environment: Environment, report: Report = silent) -> dict[str, Any]:
     return found
 
 
+def _empty(folder: Path, *, but: str) -> None:
+    """Delete what is in a folder but for one file. The folder itself may be a link, or the root of a disk."""
+    for entry in folder.iterdir():
+        if entry.name == but:
+            continue
+        if entry.is_dir() and not entry.is_symlink():
+            shutil.rmtree(entry)
+        else:
+            entry.unlink()
+
+
 def remove(environment: Environment) -> bool:
     """Delete the environment; False where there was none.
 
     Raises:
         SetupError: the folder is not ours, or in use.
     """
-    if environment.state().status is Status.ABSENT:
+    root = Path(os.path.realpath(environment.root))  # of a link it is what it leads to that takes the room
+    absent = environment.state().status is Status.ABSENT
+    if absent and not _doomed(root):
         return False
-    if not environment.is_ours():
+    if not absent and not environment.is_ours():
         raise SetupError(
             f"{environment.root} is no environment of CoGrad3D, so it is left alone.", remedy="Name the right folder with --location."
         )
     with _installer_lock(environment.root, None):
-        # First out of the way, then deleted: an interrupted removal leaves nothing that looks like an environment.
-        doomed = environment.root.with_name(f".{environment.root.name}-removed-{os.getpid()}")
-        try:
-            os.replace(environment.root, doomed)
-        except OSError as error:
-            raise SetupError(
-                f"{environment.root} cannot be removed: {error.strerror or error}.", remedy="End the programs that use it, then try again."
-            ) from error
-        shutil.rmtree(doomed, ignore_errors=True)
+        if not absent:
+            # First out of the way, then deleted: an interrupted removal leaves nothing that looks like an environment.
+            try:
+                os.replace(root, root.with_name(f".{root.name}-removed-{os.getpid()}"))
+            except OSError as error:
+                raise SetupError(
+                    f"{environment.root} cannot be removed: {error.strerror or error}.",
+                    remedy="End the programs that use it, then try again.",
+                ) from error
+        for folder in _doomed(root):
+            shutil.rmtree(folder, ignore_errors=True)
+        if left := _doomed(root):
+            raise SetupError(f"Not all of {environment.root} could be removed: {left[0]} is left.", remedy="Delete that folder yourself.")
+        if environment.root.is_symlink():
+            environment.root.unlink()
     return True
 
 
-def download_wheels(folder: Path, report: Report = silent, *, allow_cuda: bool = False) -> None:
+def _doomed(root: Path) -> list[Path]:
+    """Environments that were at this place and whose removal was begun."""
+    name = re.compile(re.escape(f".{root.name}-removed-") + r"\d+")
+    try:
+        return [folder for folder in root.parent.iterdir() if name.fullmatch(folder.name)]
+    except OSError:
+        return []
+
+
+def download_wheels(folder: Path, report: Report = silent, *, python: str | None = None, allow_cuda: bool = False) -> None:
     """Fill `folder` with the wheels that a computer of this kind needs, for an installation without a network.
+
+    Args:
+        folder: is made where it is missing.
+        report: is told how it goes.
+        python: the Python whose wheels they are, see `base_python`.
+        allow_cuda: take those of the CUDA build also where no NVIDIA GPU is found.
 
     Raises:
         SetupError: they cannot be had.
@@ -271,7 +319,7 @@ def download_wheels(folder: Path, report: Report = silent, *, allow_cuda: bool =
         temporary_folder = tempfile.TemporaryDirectory(prefix="cograd3d-")
     with temporary_folder as temporary:
         installer = _Installer(plan(Environment(Path(temporary) / "env"), allow_cuda=allow_cuda), report, None)
-        installer.make_venv(None, clear=False)
+        installer.make_venv(python, clear=False)
         installer.download(folder)
 
 
@@ -302,6 +350,16 @@ def _installer_lock(root: Path, report: Report | None) -> Iterator[BinaryIO]:
 _ELSEWHERE = "Choose another folder with `python3 -m backend setup --location DIR`."
 
 
+def _refuse_full_disk(error: PipFailed, place: Path) -> None:
+    """Tell what pip found no room for from what it could not reach. Raises `ResourceError`."""
+    if re.search(r"No space left on device|not enough space on the disk|Disk quota exceeded", str(error)):
+        raise ResourceError(
+            f"The disk is full: {error}.",
+            remedy=f"Free some space on the disk of {place} and on that of {tempfile.gettempdir()}, where pip unpacks "
+            "(the variable TMPDIR names another folder for that), then run the same command again, which goes on from here.",
+        ) from error
+
+
 # --- Steps
 
 
@@ -324,10 +382,9 @@ class _Installer:
         root = environment.root
         self.report(Progress(f"Making a virtual environment in {root}"))
         try:
-            if root.exists():
-                shutil.rmtree(root)
-            root.mkdir(parents=True)
+            root.mkdir(parents=True, exist_ok=True)
             write_whole(root / OWNER_FILE, "Made by `python3 -m backend setup` of CoGrad3D; `--remove` takes it away.\n")
+            _empty(root, but=OWNER_FILE)
         except OSError as error:
             raise SetupError(f"{root} cannot be made: {error.strerror or error}.", remedy=_ELSEWHERE) from error
         if self._pip.run([source, "-m", "venv", str(root)]) == 0:
@@ -359,12 +416,16 @@ class _Installer:
             self._update_pip()
             self._install_packages()
         except PipFailed as error:
-            where = (
-                "Check the network connection" if self.plan.wheels is None else f"Check that {self.plan.wheels} was made for this computer"
-            )
+            _refuse_full_disk(error, self.environment.root)
+            if "OSError: [" in str(error):  # of a file: Windows, say, may not bear paths of more than 260 letters, and torch has long ones
+                check = f"Check that {self.environment.root} can be written to, or choose a folder with a shorter path with --location"
+            elif self.plan.wheels is None:
+                check = "Check the network connection"
+            else:
+                check = f"Check that {self.plan.wheels} was made for this computer"
             raise SetupError(
                 f"The packages could not be installed: {error}.",
-                remedy=f"{where}, then run the same command again, which goes on from here; {self.environment.log_file} says more.",
+                remedy=f"{check}, then run the same command again, which goes on from here; {self.environment.log_file} says more.",
             ) from error
         found = verify(self.environment, self.report)
         packages = {pin.name: pin.version for pin in requirements()}
@@ -383,6 +444,7 @@ class _Installer:
             self._pip("download", "--dest", str(folder), "--find-links", str(folder), "--requirement", str(REQUIREMENTS))
             self._pip("download", "--dest", str(folder), "--no-deps", PIP)
         except PipFailed as error:
+            _refuse_full_disk(error, folder)
             raise SetupError(
                 f"The wheels could not be downloaded: {error}.", remedy="Check the network connection, then run the same command again."
             ) from error

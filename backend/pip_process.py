@@ -35,7 +35,9 @@ class PipFailed(Exception):
 
 
 _DESTINATIONS = ("PIP_USER", "PIP_TARGET", "PIP_PREFIX", "PIP_ROOT", "PIP_QUIET", "PIP_VERBOSE", "PIP_PROGRESS_BAR", "PIP_DRY_RUN")
-"""Settings of the user's pip that would put packages elsewhere or hide how far it is; mirrors, proxies and certificates are respected."""
+"""Settings of the user's pip that would put packages elsewhere or hide how far it is; mirrors, proxies and certificates are respected.
+
+The same in pip's configuration file is overridden where it is usual: `user = true`, with which pip refuses a virtual environment."""
 
 
 class Pip:
@@ -90,7 +92,7 @@ class Pip:
 
     def run(self, command: list[str], hear: Callable[[str], None] = lambda line: None) -> int:
         """Run a step, its output line by line to `hear` and to the log; whatever ends this process's part ends the step too."""
-        environ = clean_environ({name: value for name, value in os.environ.items() if name not in _DESTINATIONS})
+        environ = clean_environ({name: value for name, value in os.environ.items() if name not in _DESTINATIONS}) | {"PIP_USER": "0"}
         handed_on = (self._lock.fileno(),) if self._lock is not None and os.name == "posix" else ()
         with self._environment.log_file.open("a", encoding="utf-8") as log:
             log.write(f"$ {' '.join(command)}\n")

@@ -10,9 +10,7 @@ from __future__ import annotations
 import contextlib
 import math
 import os
-import shlex
 import signal
-import subprocess
 import sys
 import threading
 import time
@@ -27,7 +25,7 @@ from .control import Control
 from .errors import EXIT_INTERRUPTED
 from .job import JobFolder
 from .protocol import PROTOCOL_VERSION, Bye, Event, Failure, Hello, Notice, Paused, Phase, Progress, Regions, Result
-from .wording import in_options
+from .wording import command_line, in_options
 from .worker import JobRunner, Wire, claim_stdout, ending_signals, execute, log_to, run_pipeline
 
 __all__ = ["MODES", "Terminal", "heat_map", "make_reporter", "progress_lines", "resume_command", "run_with_progress"]
@@ -207,8 +205,7 @@ def _cell(members: list[int], lag: tuple[float | None, ...], regions: Regions, w
 
 def resume_command(folder: JobFolder) -> str:
     """The command that goes on with a job, to be pasted into a terminal."""
-    words = [os.path.basename(sys.executable) or "python3", "-m", "backend", "generate", "--resume", str(folder.path)]
-    return subprocess.list2cmdline(words) if os.name == "nt" else shlex.join(words)
+    return command_line(["python3", "-m", "backend", "generate", "--resume", str(folder.path)])
 
 
 # --- reporters

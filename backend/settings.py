@@ -11,10 +11,11 @@ import contextlib
 import difflib
 import json
 import math
+import os
 import tomllib
 import types
 import typing
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import MISSING, Field, asdict, dataclass, fields
 from functools import cache
 from pathlib import Path
@@ -28,6 +29,9 @@ PRESETS = Path(__file__).parent / "presets"
 
 COMPONENTS = {"region-sampling": "region_sampling", "timestep-sampling": "timestep_sampling", "gradient-fusion": "gradient_fusion"}
 """What `without` switches off: the paper's A, B and C, in this order, and the section that holds each."""
+
+LARGEST_WHOLE = 2**63 - 1
+"""Of a whole number that has no bound of its own: what arrays and files can hold."""
 
 NOT_SETTINGS = ("description", "source", "approximates", "published_iterations", "made_by")
 """Top-level keys that accompany settings: what a preset says of itself (`MethodInformation`), and what a run notes in its `config.json`."""
@@ -63,7 +67,7 @@ def resolve(
     if method is not None:
         _apply(config, _preset("method", method), f"the method preset {method}")
     if toml_file is not None:
-        _apply(config, _read_file(Path(toml_file)), str(toml_file))
+        _apply(config, _read_file(Path(os.path.expanduser(toml_file))), str(toml_file))
     for assignment in sets:
         section, name, value = parse_assignment(assignment)
         _apply(config, {section: {name: value}}, f"--set {assignment}")
@@ -200,7 +204,7 @@ def parse_value(path: str, text: str) -> Any:
         return text
     try:
         parsed = tomllib.loads(f"value = {text}")
-    except tomllib.TOMLDecodeError:
+    except (ValueError, RecursionError):  # TOML's own error is a ValueError; so is that of a number of thousands of digits
         return text
     return parsed["value"] if parsed.keys() == {"value"} else text
 
@@ -250,20 +254,26 @@ def _preset(kind: str, name: str) -> dict[str, Any]:
 
 
 def _read_toml(path: Path) -> dict[str, Any]:
+    values: dict[str, Any] = _parsed(tomllib.loads, path, "TOML")
+    return values
+
+
+def _parsed(parse: Callable[[str], Any], path: Path, notation: str) -> Any:
+    """What a file says in a notation. Raises `ConfigError`."""
+    text = _text(path)
     try:
-        return tomllib.loads(_text(path))
-    except tomllib.TOMLDecodeError as error:
-        raise ConfigError(f"The settings file {path} is not valid TOML: {error}.", remedy="Correct the line it names.") from error
+        return parse(text)
+    except RecursionError as error:
+        raise ConfigError(f"The settings file {path} is nested too deeply.", remedy="A setting is a table and a name.") from error
+    except ValueError as error:
+        raise ConfigError(f"The settings file {path} is not valid {notation}: {error}.", remedy="Correct the line it names.") from error
 
 
 def _read_file(path: Path) -> dict[str, Any]:
     """The user's file; its ending says whether it is JSON, as a run's `config.json`, or TOML."""
     if path.suffix.lower() != ".json":
         return _read_toml(path)
-    try:
-        values = json.loads(_text(path))
-    except ValueError as error:
-        raise ConfigError(f"The settings file {path} is not valid JSON: {error}.", remedy="Correct the line it names.") from error
+    values = _parsed(json.loads, path, "JSON")
     if not isinstance(values, dict):
         raise ConfigError(f"The settings file {path} holds no sections.", remedy="It is an object a section, as a run's config.json.")
     return values
@@ -271,7 +281,7 @@ def _read_file(path: Path) -> dict[str, Any]:
 
 def _text(path: Path) -> str:
     try:
-        return path.read_bytes().decode("utf-8")
+        return path.read_bytes().decode("utf-8-sig")  # editors on Windows may begin a file with a byte order mark
     except OSError as error:
         raise ConfigError(
             f"The settings file {path} cannot be read: {error.strerror or error}.", remedy="Check the path and its permissions."
@@ -345,17 +355,28 @@ def _checked(setting: Setting, value: Any, origin: str) -> Any:
         values = list(_numbers(value))
     for number in values:
         problem = ""
-        if math.isnan(number):
+        high = LARGEST_WHOLE if setting.high is None and isinstance(number, int) else setting.high
+        if math.isnan(_as_float(number)):
             problem = "a number"
-        elif math.isinf(number) and not setting.infinite:
+        elif isinstance(number, float) and math.isinf(number) and not setting.infinite:
             problem = "finite"
         elif setting.low is not None and number < setting.low:
             problem = f"at least {setting.low:g}"
-        elif setting.high is not None and number > setting.high:
-            problem = f"at most {setting.high:g}"
+        elif high is not None and number > high:
+            problem = f"at most {high:g}"
         if problem:
-            raise ConfigError(f"{_in(origin)}{setting.path} must be {problem}, not {number:g}.", remedy=f"It is: {setting.help}.")
+            raise ConfigError(
+                f"{_in(origin)}{setting.path} must be {problem}, not {_as_float(number):g}.", remedy=f"It is: {setting.help}."
+            )
     return value
+
+
+def _as_float(number: float) -> float:
+    """The number, which may be whole; infinity, as a decimal notation of its size would be, where it is larger than any float."""
+    try:
+        return float(number)
+    except OverflowError:
+        return math.inf if number > 0 else -math.inf
 
 
 def is_schedule(kind: Any) -> bool:
@@ -399,7 +420,7 @@ def _coerced(kind: Any, value: Any) -> Any:
     if kind is float and value in ("inf", "-inf") and isinstance(value, str):
         return float(value)
     if kind is float and isinstance(value, int) and not isinstance(value, bool):
-        return float(value)
+        return _as_float(value)
     if not isinstance(value, kind) or (isinstance(value, bool) and kind is not bool):
         raise TypeError
     if kind is str and not value.strip():

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
-import shlex
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -145,7 +144,7 @@ def run(args: argparse.Namespace) -> int:
     if args.resume is None and args.refine is None and not (args.quiet or args.json):
         _recommend_model(folder, Console())
     mode = "json" if args.json else "quiet" if args.quiet else "auto"
-    return run_with_progress(folder, mode, resume=f"python3 -m backend generate --resume {shlex.quote(str(folder.path))}")
+    return run_with_progress(folder, mode)
 
 
 def _recommend_model(folder: JobFolder, console: Console) -> None:
@@ -179,7 +178,7 @@ def _refinement(args: argparse.Namespace) -> tuple[JobSpec, GenerationConfig]:
     options = {} if args.factor is None else {"factor": args.factor}
     if args.iterations is not None:
         options["iterations"] = settings.parse_value("optimizer.iterations", args.iterations)
-    spec, config = refine(JobFolder.open(args.refine), args.regions or (), **options)
+    spec, config = refine(JobFolder.open(absolute(args.refine)), args.regions or (), **options)
     return dataclasses.replace(spec, outputs=_outputs(args), overwrite=args.overwrite), config
 
 
@@ -211,7 +210,7 @@ def _job_path(args: argparse.Namespace) -> Path | None:
 
 def _check_resume(args: argparse.Namespace) -> None:
     _check_fixed(args, _FIXED_ON_RESUME, "A resumed run keeps its settings", "--resume")
-    request.check_resume(JobFolder.open(args.resume), args.output, overwrite=args.overwrite)
+    request.check_resume(JobFolder.open(absolute(args.resume)), args.output, overwrite=args.overwrite)
 
 
 def _check_fixed(args: argparse.Namespace, fixed: Sequence[str], why: str, option: str) -> None:
@@ -245,7 +244,7 @@ def _created(args: argparse.Namespace) -> JobFolder:
 
 def _resumed(args: argparse.Namespace) -> JobFolder:
     """The old job's folder, with the outputs that are wanted now."""
-    folder = JobFolder.open(args.resume)
+    folder = JobFolder.open(absolute(args.resume))
     spec = folder.spec
     if args.output:  # none of what the job wrote before
         spec = dataclasses.replace(spec, outputs=_outputs(args), overwrite=args.overwrite)

@@ -5,8 +5,6 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import json
-import os
-import shlex
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -15,6 +13,7 @@ from ..embedded import vocabulary
 from ..model_files import ModelFile, Scan
 from ..models import CATALOGUE, Model, recommend
 from ..request import BUILTIN_PRIORS
+from ..wording import command_line
 
 _ALLOW = "--set prior.allow_download=true"
 
@@ -47,7 +46,7 @@ def _report(gpus: list[machine.Gpu], found: Scan, best: Model | None) -> Iterabl
     yield ""
     yield "On this computer:"
     for model in found.models:
-        yield from _entry(model.title, model.describe(), f"--prior {_quoted(model.name)}")
+        yield from _entry(model.title, model.describe(), command_line(["--prior", model.name]))
     if not found.models:
         yield "  none found"
     yield from _where(found)
@@ -98,10 +97,6 @@ def _verdict(gpus: list[machine.Gpu], best: Model | None) -> str:
     if best is None:
         return f"{names}: too little memory for these; the built-in model is the one to use."
     return f"* the one for this computer: {names}"
-
-
-def _quoted(name: str) -> str:
-    return f'"{name}"' if os.name == "nt" and " " in name else name if os.name == "nt" else shlex.quote(name)
 
 
 def _as_json(gpus: list[machine.Gpu], found: Scan, best: Model | None) -> str:

@@ -14,6 +14,7 @@ from .. import attached, environment, installation
 from ..console import Console, printable
 from ..environment import Environment, Status
 from ..errors import SetupError, UsageError
+from ..files import absolute
 from ..installation import Plan
 from ..pip_process import Progress
 
@@ -47,11 +48,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def check(args: argparse.Namespace) -> None:
+    """Refuse what cannot work. Raises `UsageError`."""
     if args.remove and (args.repair or args.offline_wheels or args.download_wheels):
         raise UsageError("--remove goes with no other task.", remedy="Remove first, then run setup again.")
+    if args.download_wheels and (args.repair or args.offline_wheels or args.location):
+        raise UsageError("--download-wheels only fills a folder.", remedy="Leave --location, --offline-wheels and --repair out.")
     for folder in filter(None, (args.location, args.offline_wheels, args.download_wheels)):
         try:
-            place = folder.expanduser() if folder is args.location else folder
+            place = folder.expanduser()
             is_something_else = place.exists() and not place.is_dir()
         except (OSError, RuntimeError) as error:  # such as a name that is too long, or the home of nobody
             reason = (error.strerror if isinstance(error, OSError) else None) or str(error).rstrip(".")
@@ -68,8 +72,8 @@ def run(args: argparse.Namespace) -> int:
     if args.remove:
         return _remove(target, console)
     if args.download_wheels:
-        return _download(args.download_wheels.absolute(), console, allow_cuda=args.allow_cuda)
-    wheels = args.offline_wheels.absolute() if args.offline_wheels else None
+        return _download(absolute(args.download_wheels), console, python=args.python, allow_cuda=args.allow_cuda)
+    wheels = absolute(args.offline_wheels) if args.offline_wheels else None
     plan = installation.plan(target, wheels=wheels, allow_cuda=args.allow_cuda)
 
     def remember() -> None:
@@ -101,9 +105,10 @@ def _remove(target: Environment, console: Console) -> int:
     return 0
 
 
-def _download(folder: Path, console: Console, *, allow_cuda: bool) -> int:
+def _download(folder: Path, console: Console, *, python: str | None, allow_cuda: bool) -> int:
     console.say(f"Downloading the wheels for computers like this one to {folder}")
-    installation.download_wheels(folder, console.progress, allow_cuda=allow_cuda)
+    with console.own_line():
+        installation.download_wheels(folder, console.progress, python=python, allow_cuda=allow_cuda)
     console.say("Done. On the other computer: python3 -m backend setup --offline-wheels DIR")
     return 0
 
@@ -125,11 +130,15 @@ def install(
         SetupError: the answer was no, or it did not work.
     """
     absent = plan.state.status is Status.ABSENT
+    if absent:
+        installation.base_python(python)  # refused before anybody is asked
     console.say(f"{plan.describe()}." if absent else f"{plan.environment.root}: {plan.state.detail} Checking and completing it.")
-    if absent and plan.wheels is None and not assume_yes and not console.confirm("Install it now?"):
+    question = f"{plan.describe()}. Install it now?" if console.quiet else "Install it now?"  # it says what it is about
+    if absent and plan.wheels is None and not assume_yes and not console.confirm(question):
         raise SetupError("Nothing was installed, as you wished.", remedy="`python3 -m backend setup --location DIR` installs it elsewhere.")
     started = time.monotonic()
-    marker = installation.install(plan, console.progress, python=python, verify_again=repair, rebuild=repair, made=made)
+    with console.own_line():
+        marker = installation.install(plan, console.progress, python=python, verify_again=repair, rebuild=repair, made=made)
     console.say(f"The environment is ready, after {time.monotonic() - started:.0f} s.")
     return marker
 

@@ -2,6 +2,6 @@
 
 from __future__ import annotations
 
-from ..embedded.learned.train import add_arguments, run
+from ..embedded.learned.train import add_arguments, check, run
 
-__all__ = ["add_arguments", "run"]
+__all__ = ["add_arguments", "check", "run"]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 from pathlib import Path
 
 from .. import preflight
@@ -53,7 +54,7 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _output(args: argparse.Namespace) -> Path:
-    return args.output if args.output is not None else args.file.parent
+    return Path(os.path.expanduser(args.output)) if args.output is not None else args.file.parent
 
 
 def _pictures(file: Path, folder: Path) -> list[Path]:

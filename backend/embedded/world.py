@@ -18,10 +18,10 @@ from safetensors.numpy import save_file
 
 from ..environment import cache_folder
 from ..errors import OutputError
-from ..files import atomic_path, remove_quietly
+from ..files import LEFT_BESIDE_SECONDS, atomic_path, is_temporary, remove_leftovers, remove_quietly
 from . import appearance, renderer
 from .renderer import CHANNEL_SCALE, CHANNELS, FOV
-from .vocabulary import COLOURS, MATERIALS, NATURAL_COLOURS, OBJECTS, Description
+from .vocabulary import COLOURS, NATURAL_COLOURS, Description
 
 __all__ = [
     "FOV",
@@ -34,7 +34,6 @@ __all__ = [
     "true_views",
     "version",
     "view_bank",
-    "world_sheet",
 ]
 
 ELEVATIONS = (-12.0, 72.0)
@@ -152,11 +151,6 @@ class ViewBank:
     elevation: np.ndarray
     distance: np.ndarray
 
-    @property
-    def scale(self) -> float:
-        """A channel's value is its byte times this."""
-        return CHANNEL_SCALE
-
     def __len__(self) -> int:
         return len(self.channels)
 
@@ -219,11 +213,16 @@ def view_bank(
 
 def _trim(folder: Path, keep: Path) -> None:
     """Removes the banks that were not used for longest, until the rest fits `CACHE_BYTES`; `keep` stays."""
-    banks = sorted(folder.glob("*.safetensors"), key=lambda path: path.stat().st_mtime, reverse=True)
+    remove_leftovers(folder, LEFT_BESIDE_SECONDS)
+    banks = []
+    for path in folder.glob("*.safetensors"):
+        with contextlib.suppress(OSError):  # another process may trim, too
+            found = path.stat()
+            banks.append((found.st_mtime, found.st_size, path))
     total = 0
-    for path in banks:
-        total += path.stat().st_size
-        if total > CACHE_BYTES and path != keep:
+    for _, size, path in sorted(banks, reverse=True):
+        total += size
+        if total > CACHE_BYTES and path != keep and not is_temporary(path):  # nor what another process is writing
             remove_quietly(path)
 
 
@@ -267,24 +266,3 @@ def _channel_version() -> str:
 
 def _digest(*texts: str) -> str:
     return hashlib.sha256("\0".join(texts).encode()).hexdigest()[:16]
-
-
-def world_sheet(path: Path, *, resolution: int = 96, elevation: float = 15.0) -> None:
-    """Writes a contact sheet: every object from eight sides, the front first, each in its natural colour and one other look."""
-    from PIL import Image  # only this command draws files
-
-    azimuths = np.arange(8) * 45.0
-    rows = []
-    colours = list(COLOURS)
-    for index, name in enumerate(OBJECTS):
-        other = Description(name, colours[(5 * index) % len(colours)], MATERIALS[index % 2] if index % 4 < 3 else None)
-        if index % 3 == 0:
-            other = Description(name, None, MATERIALS[2 + index % 2])
-        cells = []
-        for description in (Description(name), other):
-            images, _ = true_views(description, azimuths, np.full(8, elevation), np.full(8, 3.3), resolution, (0.80, 0.82, 0.85))
-            cells.append(np.concatenate(list(images), axis=2))
-        rows.append(np.concatenate(cells, axis=2))
-    sheet = np.concatenate(rows, axis=1).transpose(1, 2, 0)
-    with atomic_path(path) as temporary:
-        Image.fromarray(np.round(sheet * 255).astype(np.uint8)).save(temporary)

@@ -11,12 +11,13 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from backend import progress
+from backend import progress, wording
 from backend.errors import PriorError
 from backend.job import JobFolder
 from backend.progress import Terminal, heat_map, progress_lines, resume_command, run_with_progress
@@ -193,7 +194,13 @@ def test_what_a_stream_can_show(stream, environment, expected):
 @pytest.mark.skipif(os.name == "nt", reason="quotes otherwise")
 def test_the_command_to_go_on_can_be_pasted(tmp_path):
     command = resume_command(JobFolder(tmp_path / "my jobs"))
-    assert command.endswith(f"-m backend generate --resume '{tmp_path}/my jobs'")
+    assert command == f"python3 -m backend generate --resume '{tmp_path}/my jobs'"
+
+
+def test_on_windows_too(monkeypatch):
+    monkeypatch.setattr(wording, "os", SimpleNamespace(name="nt"))
+    words = ["--resume", "C:\\Users\\Jörg Å\\cat", "C:\\jobs\\cat"]
+    assert wording.command_line(words) == '--resume "C:\\Users\\Jörg Å\\cat" C:\\jobs\\cat'
 
 
 # --- reporters

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import logging
 from collections.abc import Callable
 from pathlib import Path
 from typing import TypeVar
@@ -15,6 +16,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
 from torch import nn
 
+from ...errors import OutputError
 from ...files import atomic_path
 from .. import world
 
@@ -22,13 +24,15 @@ Judge = TypeVar("Judge", bound=nn.Module)
 _WORLD = "world"
 """Key of a file's metadata: the version of the world that it was trained on."""
 
+_log = logging.getLogger(__name__)
+
 
 def cached_judge(blank: Judge, train: Callable[[], Judge], name: str, path: Path | None = None, *, shipped: Path | None = None) -> Judge:
     """A judge for this version of the world, ready to be asked.
 
     Args:
         blank: takes the weights that are found.
-        train: makes one where none are, or where those that are do not fit.
+        train: makes one where none are, or where those that are do not fit. A cache that cannot be written costs time only.
         name: of its file in the world's cache.
         path: another file.
         shipped: a file that is taken first, if it was made for this version of the world.
@@ -39,10 +43,13 @@ def cached_judge(blank: Judge, train: Callable[[], Judge], name: str, path: Path
             blank.load_state_dict(load_file(file))
             return blank.eval()
     judge = train()
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with atomic_path(path) as temporary:
-        weights = {key: value.cpu().contiguous() for key, value in judge.state_dict().items()}
-        save_file(weights, temporary, metadata={_WORLD: world.version()})
+    weights = {key: value.cpu().contiguous() for key, value in judge.state_dict().items()}
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with atomic_path(path) as temporary:
+            save_file(weights, temporary, metadata={_WORLD: world.version()})
+    except (OSError, SafetensorError, OutputError) as error:  # minutes of training are not given up for a cache
+        _log.warning("the judge could not be kept: %s", error)
     return judge.eval()
 
 

@@ -28,6 +28,8 @@ def draw_curve(source: Path, destination: Path, size: tuple[int, int] = (900, 42
     images = np.array([float(row["images"]) for row in rows])
     curves = {name: np.log10(smooth(np.array([float(row[name]) for row in rows])) + 1e-12) for name in SERIES}
     finite = np.concatenate([curve[np.isfinite(curve)] for curve in curves.values()])
+    if not len(finite):
+        return
     low, high = finite.min() - 0.05, finite.max() + 0.05
     right, bottom = size[0] - _MARGIN_RIGHT, size[1] - _MARGIN_BOTTOM
     x = _MARGIN_LEFT + (images - images[0]) / (images[-1] - images[0]) * (right - _MARGIN_LEFT)

@@ -26,7 +26,7 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from ...errors import PriorError
-from ...files import atomic_path, remove_quietly
+from ...files import atomic_path
 from ...guidance.pipeline_files import BUILTIN_PROMPTS, EXTRA_FILE, EXTRA_FORMAT, INDEX_FILE
 from .. import vocabulary, world
 from .block_basis import BlockBasis
@@ -208,9 +208,7 @@ def save_pipeline(folder: Path, text_encoder: Any, unet: Any, tokenizer: Any, tr
         "training": dict(training),
     }
     folder.parent.mkdir(parents=True, exist_ok=True)
-    fresh, retired = folder.with_name(folder.name + ".new"), folder.with_name(folder.name + ".old")
-    remove_quietly(fresh)
-    with atomic_path(fresh) as temporary:
+    with atomic_path(folder) as temporary:
         for name, model in (("text_encoder", text_encoder), ("unet", unet)):
             half = copy.deepcopy(model).half()
             half.config._name_or_path = ""
@@ -219,11 +217,6 @@ def save_pipeline(folder: Path, text_encoder: Any, unet: Any, tokenizer: Any, tr
         build_scheduler().save_pretrained(temporary / "scheduler")
         (temporary / INDEX_FILE).write_text(json.dumps(index, indent=2) + "\n", encoding="utf-8")
         (temporary / EXTRA_FILE).write_text(json.dumps(extra, indent=2) + "\n", encoding="utf-8")
-    remove_quietly(retired)
-    if folder.exists():
-        folder.rename(retired)
-    fresh.rename(folder)
-    remove_quietly(retired)
 
 
 def warm_start(folder: Path, text_encoder: Any, unet: Any, tokenizer: Any, basis: BlockBasis) -> str:

@@ -6,8 +6,14 @@ import argparse
 import os
 from pathlib import Path
 
-from ...files import output_error
+from ...errors import OutputError, PriorError, UsageError
+from ...files import absolute, output_error
+from ...guidance.pipeline_files import EXTRA_FILE, INDEX_FILE
 from ...option_numbers import amount, count, positive, whole
+from ...preflight import check_writable
+
+LEAST_VIEWS = 50
+"""Of an object: enough for a few in every view word's direction."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -49,6 +55,32 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
 
 
+def check(args: argparse.Namespace) -> None:
+    """Refuse what could not work, or would cost the user something, once the views are rendered. Raises a `CoGradError`."""
+    if args.anneal and args.minutes is None and args.images is None:
+        raise UsageError("--anneal needs an end to fall towards.", remedy="Give --minutes or --images.")
+    if args.views < LEAST_VIEWS:
+        raise UsageError(f"--views must be at least {LEAST_VIEWS}, not {args.views}.", remedy="1500 show an object well.")
+    run = absolute(args.run)
+    if args.init is not None and not any(run.glob("checkpoint-*.safetensors")):
+        init = absolute(args.init)
+        if not (init / INDEX_FILE).is_file():
+            raise PriorError(f"{init} is no pipeline folder to start from.", remedy="Give a folder that this command exported.")
+    if args.export is not None:
+        _check_export(absolute(args.export), run)
+
+
+def _check_export(folder: Path, run: Path) -> None:
+    """Refuse a folder that cannot be written or whose replacement would take other things with it. Raises `OutputError`."""
+    if Path(os.path.realpath(folder)) in (place := Path(os.path.realpath(run)), *place.parents):
+        raise OutputError(f"{folder} holds the run, and an export replaces a folder.", remedy="Name another folder with --export.")
+    if folder.is_dir() and any(folder.iterdir()) and not (folder / EXTRA_FILE).is_file():
+        raise OutputError(f"{folder} is no folder that this command exported, so it is not replaced.", remedy="Name a new folder.")
+    if folder.exists() and not folder.is_dir():
+        raise OutputError(f"{folder} is no folder.", remedy="Name a new folder.")
+    check_writable(folder.parent)
+
+
 def run(args: argparse.Namespace) -> int:
     """Trains until the budget is spent or a signal comes, and leaves a checkpoint either way.
 
@@ -74,21 +106,12 @@ def run(args: argparse.Namespace) -> int:
     budget = Budget(minutes=args.minutes, images=args.images, anneal=args.anneal)
     if args.device != "auto":
         pick_device(args.device)  # refused here, before anything is made
+    folder, init, export = (None if path is None else absolute(path) for path in (args.run, args.init, args.export))
+    assert folder is not None, "--run is required"
     try:
-        args.run.mkdir(parents=True, exist_ok=True)
+        folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise output_error(error, args.run) from error
-    with work_alone(args.run):  # two processes would write and remove each other's checkpoints
-        trainer = Trainer(args.run, settings, device=args.device, init=args.init)
-        return trainer.run(budget, export=args.export, checkpoint_minutes=args.checkpoint_minutes, sheet_minutes=args.sheet_minutes)
-
-
-def main() -> int:
-    """`python -m backend.embedded.learned.train`."""
-    parser = argparse.ArgumentParser(description="Train the built-in learned prior.")
-    add_arguments(parser)
-    return run(parser.parse_args())
-
-
-if __name__ == "__main__":
-    raise SystemExit(main())
+        raise output_error(error, folder) from error
+    with work_alone(folder):  # two processes would write and remove each other's checkpoints
+        trainer = Trainer(folder, settings, device=args.device, init=init)
+        return trainer.run(budget, export=export, checkpoint_minutes=args.checkpoint_minutes, sheet_minutes=args.sheet_minutes)

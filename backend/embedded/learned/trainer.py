@@ -28,7 +28,7 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
 import numpy as np
 import torch
@@ -36,11 +36,13 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
+from ...console import give_up
 from ...errors import EXIT_INTERRUPTED, ConfigError
 from ...files import atomic_path, atomic_write_text, remove_quietly
 from ...guidance.diffusers_prior import DiffusersPrior, choose_dtype
 from ...guidance.families.stable_diffusion import StableDiffusion
 from ...guidance.pipeline_components import Components, quiet_libraries
+from ...guidance.text_encoders import TextReader
 from .. import vocabulary, world
 from . import model as parts
 from .block_basis import BlockBasis
@@ -143,6 +145,7 @@ class Trainer:
         self.objective = Objective(bank, self.basis, self.tokenizer, self.device)
         if checkpoints:
             self._resume(checkpoints[-1], state, tensors)
+        _truncate_csv(folder / "loss.csv", self.step)
         with quiet_libraries():  # which warn of every conversion
             self.replicas = Replicas(self.text_encoder, self.unet, self.arithmetic, self.cores)
         if self.device.type == "cpu":
@@ -156,14 +159,24 @@ class Trainer:
         return BlockBasis.fit(pictures, parts.PIXEL_UNSHUFFLE, parts.COMPONENTS)
 
     def run(self, budget: Budget, *, export: Path | None = None, checkpoint_minutes: float = 10, sheet_minutes: float = 30) -> int:
-        """Trains to the end of the budget. Returns the process's exit code."""
+        """Trains to the end of the budget. Returns the process's exit code.
+
+        Raises:
+            ConfigError: the training has diverged. The checkpoints are those from before.
+        """
         log.info("%s at step %d, %d images, world %s, on %s", self.folder, self.step, self.images, world.version(), self.device)
         begun = last_checkpoint = last_sheet = time.monotonic()
         first_images, seconds_before = self.images, self.seconds
         meter = _Meter(self)
         with _interruptible() as interrupted:
             while not interrupted() and (progress := _progress(budget, time.monotonic() - begun, first_images, self.images)) < 1:
-                meter.add(*self.train_step(progress if budget.anneal else 0.0))
+                loss, fractions, errors = self.train_step(progress if budget.anneal else 0.0)
+                if not math.isfinite(loss):  # nor are the weights, and they will not mend
+                    raise ConfigError(
+                        f"The training has diverged: at step {self.step} its loss is no number any more.",
+                        remedy="Run it again with a smaller --lr; it goes on from the last checkpoint.",
+                    )
+                meter.add(loss, fractions, errors)
                 self.seconds = seconds_before + time.monotonic() - begun
                 meter.log_if_due()
                 if self.cores > 1 and not self.settings.threads and self.step % THREAD_STEPS == 0:
@@ -246,7 +259,7 @@ class Trainer:
             family=StableDiffusion(latent=False),
             denoiser=unet,
             vae=None,
-            texts=(lambda: (self.tokenizer, self.ema_text_encoder),),
+            texts=(TextReader(lambda device: (self.tokenizer, copy.deepcopy(self.ema_text_encoder).to(device)), self.device),),
             alphas_cumprod=parts.build_scheduler().alphas_cumprod,
             prediction_type="sample",
             fingerprint="",
@@ -294,7 +307,6 @@ class Trainer:
         self.step, self.images, self.seconds = state["step"], state["images"], state["seconds"]
         self.rng.bit_generator.state = state["rng"]
         self.generator.set_state(tensors["generator"])
-        _truncate_csv(self.folder / "loss.csv", self.step)
 
 
 def _read(path: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
@@ -302,11 +314,12 @@ def _read(path: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
     try:
         with safe_open(path, "pt") as file:
             state = json.loads(file.metadata()["state"])
+            version = state["format"]
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a mapping)
     except (SafetensorError, OSError, TypeError, KeyError, ValueError) as error:
         raise ConfigError(f"The checkpoint '{path}' cannot be read.", remedy="Remove it; the one before it will be used.") from error
-    if state["format"] != CHECKPOINT_FORMAT:
-        age, remedy = ("a newer", "Update CoGrad3D, or use") if state["format"] > CHECKPOINT_FORMAT else ("an older", "Use")
+    if version != CHECKPOINT_FORMAT:
+        age, remedy = ("a newer", "Update CoGrad3D, or use") if version > CHECKPOINT_FORMAT else ("an older", "Use")
         raise ConfigError(f"The checkpoint '{path}' is from {age} version.", remedy=f"{remedy} another --run folder.")
     return state, tensors
 
@@ -377,7 +390,7 @@ def free_cores(own: int) -> int:
 def _arithmetic(device: torch.device) -> torch.dtype:
     """bfloat16 where the device has units for it; its range needs no gradient scaler."""
     if device.type == "cuda":
-        return torch.bfloat16 if torch.cuda.is_bf16_supported() else torch.float32
+        return torch.bfloat16 if torch.cuda.is_bf16_supported(including_emulation=False) else torch.float32
     return choose_dtype("auto", device) if device.type == "cpu" else torch.float32
 
 
@@ -403,6 +416,16 @@ def _interruptible() -> Iterator[Callable[[], bool]]:
             signal.signal(number, handler)
 
 
+class _Screen(logging.StreamHandler[TextIO]):
+    """Standard output, for as long as somebody reads it (`... | head`): the training goes on without."""
+
+    def handleError(self, record: logging.LogRecord) -> None:
+        if isinstance(sys.exc_info()[1], BrokenPipeError):
+            give_up(self.stream)
+        else:
+            super().handleError(record)
+
+
 def _log_to(path: Path) -> None:
     """Messages of this package go to the run's log file and to standard output."""
     package = logging.getLogger("backend.embedded.learned")
@@ -410,14 +433,14 @@ def _log_to(path: Path) -> None:
     for handler in list(package.handlers):
         package.removeHandler(handler)
         handler.close()
-    for handler in (logging.FileHandler(path, encoding="utf-8"), logging.StreamHandler(sys.stdout)):
+    for handler in (logging.FileHandler(path, encoding="utf-8"), _Screen(sys.stdout)):
         handler.setFormatter(logging.Formatter("%(asctime)s %(message)s", "%Y-%m-%d %H:%M:%S"))
         package.addHandler(handler)
 
 
 def _truncate_csv(path: Path, step: int) -> None:
-    """Drops the rows of steps after a checkpoint: they will come again."""
+    """Drops the rows of steps after a checkpoint, which will come again, and what a killed process or a full disk left half written."""
     if path.exists():
-        head, *rows = path.read_text(encoding="utf-8").splitlines()
-        kept = [row for row in rows if int(row.split(",")[0]) <= step]
-        atomic_write_text(path, "\n".join([head, *kept]) + "\n")
+        rows = (row.split(",") for row in path.read_text(encoding="utf-8", errors="replace").splitlines())
+        kept = [row for row in rows if len(row) == len(COLUMNS) and row[0].isdecimal() and int(row[0]) <= step]
+        atomic_write_text(path, "\n".join(map(",".join, [COLUMNS, *kept])) + "\n")

@@ -68,6 +68,9 @@ class TestGeneral:
             (["evaluate", "results", "--promts", "x"], "Did you mean --prompts?"),
             (["evaluate", "resluts"], "Did you mean results?"),
             (["turntable", "asset.glb", "--view", "3"], "Did you mean --views?"),
+            (["setup", "--location", ""], "Argument --location: an empty name names no file or folder"),
+            (["turntable", " "], "Argument FILE: an empty name"),
+            (["train-prior", "--run="], "Argument --run: an empty name"),
         ],
     )
     def test_unknown_options(self, arguments, hint, capsys):
@@ -77,6 +80,12 @@ class TestGeneral:
     def test_what_was_typed_is_safe_to_print(self, capsys):
         assert cli.main(["generate", "a red cat", "--\x1b[2Jquiet"]) == 2
         assert "\x1b" not in capsys.readouterr().err
+
+    @pytest.mark.parametrize("arguments", [["--set", "gradient_fusion.cap=\x1b[2J"], ["--settings", "\x1b[2J.toml"]])
+    def test_nor_is_anything_else_obeyed_by_the_terminal(self, arguments, capsys):
+        assert cli.main(["generate", "a red cat", *arguments]) == 4
+        said = capsys.readouterr().err
+        assert "\x1b" not in said and "\\x1b[2J" in said and len(said.splitlines()) == 2
 
     def test_errors_for_programs(self, capsys):
         assert cli.main(["generate", "", "--json"]) == 3
@@ -89,6 +98,7 @@ class TestGeneral:
             (KeyboardInterrupt(), EXIT_INTERRUPTED, "Interrupted"),
             (MemoryError(), 9, "not enough memory"),
             (OSError(28, "No space left on device"), 8, "disk is full"),
+            (RuntimeError("Could not determine home directory."), 2, "Set the variable HOME"),
             (ModuleNotFoundError("No module named 'numpy'", name="numpy"), 6, "setup --repair"),
         ],
     )
@@ -462,6 +472,13 @@ class TestTurntable:
         (tmp_path / "old" / "asset-views.png").touch()
         assert cli.main(["turntable", *arguments]) == code
         assert words in capsys.readouterr().err
+
+    def test_a_folder_at_home(self, tmp_path, monkeypatch, capsys):
+        monkeypatch.setenv("HOME", str(tmp_path))
+        monkeypatch.setenv("USERPROFILE", str(tmp_path))
+        (tmp_path / "asset-views.png").touch()
+        assert cli.main(["turntable", "asset.glb", "--output=~"]) == 8  # most shells leave a ~ alone there
+        assert f"{tmp_path / 'asset-views.png'} exists already" in capsys.readouterr().err
 
     @pytest.mark.parametrize("arguments", [["asset.glb"], ["asset.glb", "--output", "new"], ["asset.glb", "--output", "new.gif"]])
     def test_goes_on(self, arguments):

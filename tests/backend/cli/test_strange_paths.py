@@ -59,6 +59,18 @@ class TestStrangePaths:
         assert cli.main(arguments) == code
         assert words in capsys.readouterr().err
 
+    @pytest.mark.parametrize("option", ["--resume", "--refine"])
+    def test_a_job_at_home(self, option, tmp_path, monkeypatch, capsys):
+        monkeypatch.setenv("HOME", str(tmp_path))
+        assert cli.main(["generate", f"{option}=~/job"]) == 7  # most shells leave a ~ alone there
+        assert f"There is no job folder {tmp_path / 'job'}" in capsys.readouterr().err
+
+    @pytest.mark.parametrize("variable", ["COGRAD3D_ENV", "COGRAD3D_JOBS"])
+    def test_a_variable_that_names_the_home_of_nobody(self, variable, monkeypatch, capsys):
+        monkeypatch.setenv(variable, "~nobody-here/x")
+        assert cli.main(["setup", "--remove"] if variable == "COGRAD3D_ENV" else ["generate", "a red cat"]) == 2
+        assert "home folder that cannot be found out" in capsys.readouterr().err
+
     @pytest.mark.parametrize("link", [False, True])
     def test_an_empty_folder_becomes_the_job_and_stays_what_it_was(self, tmp_path, link):
         """It may be a disk's root, a link, or the folder that this process is in."""

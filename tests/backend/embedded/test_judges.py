@@ -52,6 +52,11 @@ def test_a_damaged_one_is_passed_over_and_stays_as_it_is(tmp_path: Path, damage)
     assert shipped.read_bytes() == damaged
 
 
+def test_a_cache_that_cannot_be_written_costs_time_only(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    assert asked(tmp_path / "file", shipped=None) == 3
+
+
 def test_what_is_cached_could_be_shipped(tmp_path: Path) -> None:
     asked(tmp_path, shipped=None)
     assert asked(tmp_path / "elsewhere", shipped=tmp_path / "cached.safetensors") == 3

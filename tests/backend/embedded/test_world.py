@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import numpy as np
@@ -115,6 +116,27 @@ def test_a_cache_that_cannot_be_written_costs_time_only(tmp_path: Path, caplog: 
     assert "could not be kept" in caplog.text
 
 
+def test_a_full_cache_loses_what_was_not_used_for_longest(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    world.view_bank("frog", 2, 16, cache_dir=tmp_path)
+    (oldest,) = tmp_path.iterdir()
+    left, at_work = tmp_path / ".writing-0123.safetensors", tmp_path / ".writing-4567.safetensors"
+    left.touch()
+    at_work.touch()  # by another process
+    for path in (oldest, left):
+        os.utime(path, (0, 0))
+    monkeypatch.setattr(world, "CACHE_BYTES", 1)
+    world.view_bank("frog", 3, 16, cache_dir=tmp_path)
+    assert sorted(path.name.split("-16-")[0] for path in tmp_path.iterdir()) == [at_work.name, "frog-3"]
+
+
+def test_what_another_process_has_trimmed_meanwhile_is_no_fault(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(Path, "glob", lambda self, pattern: iter([tmp_path / "gone.safetensors"]))
+    world.view_bank("frog", 2, 16, cache_dir=tmp_path)
+    assert not caplog.records and len(list(tmp_path.iterdir())) == 1
+
+
 def test_cache_folder_can_be_chosen(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("COGRAD3D_CACHE", str(tmp_path))
     assert world.cache_folder() == tmp_path
@@ -126,11 +148,3 @@ def test_versions_are_stable_names() -> None:
     assert world.version() == world.version()
     assert len(world.version()) == 16
     assert world.version() != world._channel_version()
-
-
-def test_world_sheet(tmp_path: Path) -> None:
-    from PIL import Image
-
-    world.world_sheet(tmp_path / "sheet.png", resolution=16)
-    with Image.open(tmp_path / "sheet.png") as sheet:
-        assert sheet.size == (16 * 16, 24 * 16)

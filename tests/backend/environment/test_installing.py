@@ -14,7 +14,7 @@ import pytest
 
 from backend import environment, installation, machine
 from backend.environment import Environment, Status
-from backend.errors import SetupError
+from backend.errors import ResourceError, SetupError
 from backend.installation import VerificationError
 from backend.pip_process import Pip, Progress, silent
 
@@ -186,6 +186,58 @@ class TestInstall:
             SetupError, match=r"could not be installed: Could not find a version that satisfies the requirement numpy==2\.4\.6\."
         ):
             install(root)
+
+    @pytest.mark.parametrize("reason", ["[Errno 28] No space left on device", "[WinError 112] There is not enough space on the disk"])
+    def test_no_room_is_no_matter_of_the_network(self, root, pip, monkeypatch, reason):
+        def fails(self, command, hear=lambda line: None):
+            hear(f"ERROR: Could not install packages due to an OSError: {reason}\n")
+            return 1 if "--requirement" in command else 0
+
+        put_environment(root, marker=False)
+        next(root.rglob("numpy-*.dist-info/RECORD")).unlink()
+        monkeypatch.setattr(Pip, "run", fails)
+        with pytest.raises(ResourceError, match="The disk is full") as error:
+            install(root)
+        assert "network" not in error.value.remedy and "TMPDIR" in error.value.remedy
+
+    @pytest.mark.parametrize(
+        ("reason", "remedy"),
+        [
+            ("Could not install packages due to an OSError: [Errno 2] No such file or directory: 'C:\\\\a\\\\b'", "a shorter path"),
+            ("No matching distribution found for numpy", "Check the network connection"),
+            ("Could not install packages due to an OSError: HTTPSConnectionPool(host='proxy'): Max retries exceeded", "Check the network"),
+        ],
+    )
+    def test_a_file_that_cannot_be_written_is_none_either(self, root, pip, monkeypatch, reason, remedy):
+        def fails(self, command, hear=lambda line: None):
+            hear(f"ERROR: {reason}\n")
+            return 1 if "--requirement" in command else 0
+
+        put_environment(root, marker=False)
+        next(root.rglob("numpy-*.dist-info/RECORD")).unlink()
+        monkeypatch.setattr(Pip, "run", fails)
+        with pytest.raises(SetupError) as error:
+            install(root)
+        assert remedy in error.value.remedy
+
+    def test_a_folder_that_is_made_anew_stays_ours_and_where_it_is(self, root, pip, monkeypatch, tmp_path):
+        """It may be a link or the root of a disk, and a process that is killed meanwhile must not leave it nobody's."""
+        put_environment(tmp_path / "there")
+        root.symlink_to(tmp_path / "there")
+        deleted = []
+
+        def delete(folder):
+            deleted.append(folder)
+            assert Environment(root).is_ours()
+
+        monkeypatch.setattr(installation.shutil, "rmtree", delete)
+        monkeypatch.setattr(Pip, "run", lambda self, command, hear=None: 0)
+        installation._Installer(installation.plan(Environment(root)), silent, None).make_venv(None, clear=True)
+        assert deleted and root.is_symlink() and not Environment(root).marker_file.exists()
+
+    def test_wheels_are_those_of_the_python_that_was_named(self, monkeypatch, tmp_path):
+        with pytest.raises(SetupError, match="/nowhere/python is no Python"):
+            installation.download_wheels(tmp_path, python="/nowhere/python")
 
     def test_a_lock_that_cannot_be_had_is_no_reason_to_wait(self, root, monkeypatch):
         def refuse(descriptor):

@@ -15,7 +15,7 @@ import pytest
 from backend import environment, installation
 from backend.environment import Environment, Status
 from backend.errors import SetupError
-from backend.pip_process import PipWatch, Progress, silent
+from backend.pip_process import Pip, PipWatch, Progress, silent
 
 
 class TestPipWatch:
@@ -63,6 +63,8 @@ def make_wheel(folder: Path, name: str, version: str) -> None:
 
 @pytest.mark.slow
 def test_offline_installation_damage_and_repair(root, tmp_path, monkeypatch):
+    (tmp_path / "pip.conf").write_text("[global]\nuser = true\n")  # with which pip refuses a virtual environment
+    monkeypatch.setenv("PIP_CONFIG_FILE", str(tmp_path / "pip.conf"))
     pins = tmp_path / "requirements.txt"
     pins.write_text("quokka==1.0\n")
     monkeypatch.setattr(environment, "REQUIREMENTS", pins)
@@ -97,6 +99,14 @@ def test_offline_installation_damage_and_repair(root, tmp_path, monkeypatch):
     target.marker_file.unlink()
     install()
     assert target.state(thorough=True).status is Status.READY and answer() == "42\n"
+
+
+def test_the_users_own_place_for_packages_is_none_of_the_environments(root, monkeypatch):
+    monkeypatch.setenv("PIP_USER", "1")
+    root.mkdir()
+    said: list[str] = []
+    Pip(Environment(root), 1, silent, None).run([sys.executable, "-c", "import os; print(os.environ['PIP_USER'])"], said.append)
+    assert said == ["0\n"]
 
 
 @pytest.mark.skipif(os.name != "posix", reason="locks are handed on as file descriptors")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 
 import pytest
@@ -54,6 +55,12 @@ class TestPlan:
         (root / "thesis.tex").write_text("precious")
         with pytest.raises(SetupError, match="not an environment of CoGrad3D"):
             installation.plan(Environment(root))
+
+    @pytest.mark.parametrize("name", [f"a{os.pathsep}b", "a\udcff"])
+    def test_refuses_names_that_venv_refuses(self, root, name):
+        with pytest.raises(SetupError, match="No environment can be made in") as error:
+            installation.plan(Environment(root / name))
+        assert "--location" in error.value.remedy
 
     def test_refuses_a_full_disk(self, root, monkeypatch):
         monkeypatch.setattr(machine, "free_disk", lambda path: 1_000_000_000)

@@ -30,10 +30,43 @@ class TestProcesses:
         assert inner["PYTHONPATH"] == str(environment.PACKAGE_ROOT)
         assert (inner["PATH"], inner["HTTPS_PROXY"], inner["OMP_WAIT_POLICY"]) == ("/bin", "p", "PASSIVE")
 
-    def test_the_users_wait_policy_is_kept(self):
+    def test_the_users_wait_policy_is_kept(self, tmp_path):
         assert environment.child_environ({"OMP_WAIT_POLICY": "ACTIVE"})["OMP_WAIT_POLICY"] == "ACTIVE"
-        assert Path(environment.child_environ({"COGRAD3D_CACHE": "/cache"})["NUMBA_CACHE_DIR"]) == Path("/cache/numba")
+        assert environment.child_environ({"COGRAD3D_CACHE": str(tmp_path)})["NUMBA_CACHE_DIR"] == str(tmp_path / "numba")
         assert environment.child_environ({"NUMBA_CACHE_DIR": "/mine"})["NUMBA_CACHE_DIR"] == "/mine"
+
+    def test_a_cache_is_named_from_the_home_folder(self, monkeypatch, tmp_path):
+        monkeypatch.setenv("HOME", str(tmp_path))
+        monkeypatch.setenv("USERPROFILE", str(tmp_path))
+        assert environment.cache_folder({"COGRAD3D_CACHE": "~/cache"}) == tmp_path / "cache"
+        assert environment.cache_folder({"COGRAD3D_CACHE": "cache"}) == Path.cwd() / "cache"
+
+    @pytest.mark.skipif(os.name != "posix", reason="Windows gives every user temporary files of their own")
+    def test_machine_code_has_a_place_where_the_cache_has_none(self, monkeypatch, tmp_path):
+        (tmp_path / "file").touch()
+        monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+        environ = {"COGRAD3D_CACHE": str(tmp_path / "file")}
+        place = Path(environment.child_environ(environ)["NUMBA_CACHE_DIR"])
+        assert place == tmp_path / f"cograd3d-{os.getuid()}" and place.stat().st_mode & 0o777 == 0o700
+        place.chmod(0o777)  # others could have put something there
+        assert environment.child_environ(environ)["NUMBA_CACHE_DIR"] == str(tmp_path / "file" / "numba")
+        place.rmdir()
+        place.symlink_to(tmp_path)
+        assert environment.child_environ(environ)["NUMBA_CACHE_DIR"] == str(tmp_path / "file" / "numba")
+
+    @pytest.mark.skipif(os.name != "posix", reason="another answer there")
+    def test_what_cannot_be_started_is_no_python(self, monkeypatch, tmp_path):
+        python = tmp_path / "python"
+        python.write_text("no program")
+        python.chmod(0o755)
+        monkeypatch.setenv("COGRAD3D_PYTHON", str(python))
+        with pytest.raises(SetupError, match=f"{python} does not start: Exec format error") as error:
+            environment.run_inside(python, ["doctor"])
+        assert "COGRAD3D_PYTHON" in error.value.remedy
+
+    def test_links_in_a_circle_are_nowhere(self, tmp_path):
+        (tmp_path / "circle").symlink_to(tmp_path / "circle")
+        assert not environment.is_inside(Environment(tmp_path / "circle"))
 
     @pytest.mark.skipif(os.name != "posix", reason="a shell script stands in for Python")
     def test_a_command_goes_on_in_the_chosen_python(self, tmp_path):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+
 import pytest
 
 from backend import installation
@@ -28,6 +30,28 @@ class TestRemove:
         with pytest.raises(SetupError, match="left alone"):
             installation.remove(Environment(root))
         assert (root / "thesis.tex").read_text() == "precious"
+
+    def test_one_behind_a_link_with_the_link(self, root, tmp_path):
+        large = tmp_path / "large disk"
+        large.mkdir()
+        put_environment(large / "env")
+        root.symlink_to(large / "env")
+        assert installation.remove(Environment(root)) is True
+        assert not os.path.lexists(root) and not list(large.iterdir())
+
+    def test_what_an_interrupted_removal_left(self, root, tmp_path):
+        left, mine = tmp_path / ".env-removed-123", tmp_path / ".env-removed-photos"
+        put_environment(left)
+        mine.mkdir()
+        assert installation.remove(Environment(root)) is True
+        assert not left.exists() and mine.exists()
+        assert installation.remove(Environment(root)) is False
+
+    def test_what_cannot_be_deleted_is_told(self, root, monkeypatch):
+        put_environment(root)
+        monkeypatch.setattr("shutil.rmtree", lambda folder, ignore_errors: None)
+        with pytest.raises(SetupError, match=r"Not all of .* could be removed: .*\.env-removed-\d+ is left"):
+            installation.remove(Environment(root))
 
     def test_not_while_it_is_being_installed(self, root):
         put_environment(root)

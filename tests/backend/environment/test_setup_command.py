@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import os
 from pathlib import Path
 
@@ -12,6 +13,7 @@ from backend.console import Console
 from backend.environment import Environment, Status
 from backend.errors import SetupError
 from backend.installation import _Installer
+from backend.pip_process import Progress
 
 from .installed import put_environment
 
@@ -106,6 +108,61 @@ class TestLocation:
         monkeypatch.delenv("COGRAD3D_ENV")
         assert Environment().root == tmp_path / "works"
         assert setup("--remove") == 0 and not kept.exists()
+
+
+class TestDownloadingWheels:
+    @pytest.mark.parametrize("other", [("--offline-wheels", "x"), ("--location", "x"), ("--repair",)])
+    def test_goes_with_no_other_task(self, other, tmp_path, capsys):
+        assert setup("--download-wheels", tmp_path, *other) == 2
+        assert "--download-wheels only fills a folder" in capsys.readouterr().err
+
+    def test_for_the_python_that_was_named_to_a_folder_at_home(self, monkeypatch, tmp_path):
+        asked = []
+        monkeypatch.setenv("HOME", str(tmp_path))
+        monkeypatch.setenv("USERPROFILE", str(tmp_path))
+        monkeypatch.setattr(installation, "download_wheels", lambda folder, report, **options: asked.append((folder, options["python"])))
+        assert setup("--download-wheels=~/wheels", "--python", "python3.12") == 0
+        assert asked == [(tmp_path / "wheels", "python3.12")]
+
+
+class Terminal(io.StringIO):
+    def isatty(self):
+        return True
+
+
+def at_a_terminal(monkeypatch, typed: str = "") -> Terminal:
+    """From now on a person sits there; returns the screen."""
+    screen = Terminal()
+    monkeypatch.setattr("sys.stderr", screen)
+    monkeypatch.setattr("sys.stdin", Terminal(typed))
+    return screen
+
+
+class TestTerminal:
+    @pytest.mark.parametrize(("typed", "agreed"), [("\n", True), ("y\n", True), ("n\n", False), ("", False)])
+    def test_an_end_of_the_input_is_no_consent(self, monkeypatch, typed, agreed):
+        at_a_terminal(monkeypatch, typed)
+        assert Console().confirm("Install it now?") is agreed
+
+    def test_a_quiet_question_says_what_it_is_about(self, monkeypatch, root):
+        terminal = at_a_terminal(monkeypatch, "n\n")
+        assert setup("--quiet", "--location", root) == SetupError.exit_code
+        assert "384 MB to download" in terminal.getvalue() and str(root) in terminal.getvalue()
+
+    def test_nobody_is_asked_for_what_cannot_be_done(self, monkeypatch, root):
+        terminal = at_a_terminal(monkeypatch, "y\n")
+        assert setup("--location", root, "--python", "/nowhere/python") == SetupError.exit_code
+        assert "Install it now?" not in terminal.getvalue() and "is no Python" in terminal.getvalue()
+
+    def test_an_error_has_a_line_of_its_own(self, monkeypatch, root):
+        def complete(self):
+            self.report(Progress("Fetching torch", 0.4))
+            raise SetupError("No network.")
+
+        monkeypatch.setattr(_Installer, "complete", complete)
+        terminal = at_a_terminal(monkeypatch)
+        assert setup("--yes", "--location", root) == SetupError.exit_code
+        assert "Fetching torch\nerror: No network." in terminal.getvalue()
 
 
 class TestPlacesThatCannotBeUsed:

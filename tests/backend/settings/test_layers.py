@@ -43,6 +43,33 @@ def test_a_runs_own_settings_are_a_file_like_any_other(tmp_path):
     assert settings.resolve("high", "cograd3d", file, ["run.seed=8"]).run.seed == 8
 
 
+@pytest.mark.parametrize(("name", "text"), [("mine.toml", "[run]\r\nseed = 7\r\n"), ("mine.json", '{"run": {"seed": 7}}')])
+def test_a_file_as_editors_on_windows_save_it(tmp_path, name, text):
+    (tmp_path / name).write_bytes(b"\xef\xbb\xbf" + text.encode())
+    assert settings.resolve(toml_file=tmp_path / name).run.seed == 7
+
+
+def test_a_file_at_home(tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setenv("USERPROFILE", str(tmp_path))
+    (tmp_path / "mine.toml").write_text("[run]\nseed = 7\n")
+    assert settings.resolve(toml_file="~/mine.toml").run.seed == 7
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "says"),
+    [
+        ("deep.toml", "x = " + 20_000 * "[", "nested too deeply"),
+        ("deep.json", 200_000 * "[", "nested too deeply"),
+        ("long.toml", "[run]\nseed = " + 5000 * "9", "not valid TOML: Exceeds the limit"),
+    ],
+)
+def test_files_that_no_parser_bears(tmp_path, name, text, says):
+    (tmp_path / name).write_text(text)
+    with pytest.raises(ConfigError, match=says):
+        settings.resolve(toml_file=tmp_path / name)
+
+
 def test_resolving_leaves_the_defaults_alone():
     settings.resolve("high", sets=["optimizer.views=7"])
     assert settings.resolve(None, None) == GenerationConfig()

@@ -5,6 +5,9 @@ from __future__ import annotations
 import argparse
 import csv
 import dataclasses
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +15,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from backend import cli
+from backend import cli, environment
 from backend.embedded import vocabulary
 from backend.embedded.learned import model, train, trainer
 from backend.embedded.learned.loss_curve import draw_curve, smooth
@@ -137,6 +140,11 @@ def test_one_process_at_a_time_trains_in_a_folder(tmp_path: Path, capsys: pytest
         (["--seed", "-1"], 2, "--seed"),
         (["--minutes", "nan"], 2, "--minutes"),
         (["--lr", "0"], 2, "--lr"),
+        (["--views", "49"], 2, "--views must be at least 50"),
+        (["--anneal"], 2, "--anneal needs an end"),
+        (["--init", "/nowhere"], 5, "/nowhere is no pipeline folder"),
+        (["--export", "/dev/null"], 8, "/dev/null is no folder"),
+        (["--export", "/"], 8, "holds the run"),
     ],
 )
 def test_what_cannot_be_done_is_refused_first(
@@ -144,6 +152,84 @@ def test_what_cannot_be_done_is_refused_first(
 ) -> None:
     assert cli.main(["train-prior", "--run", str(tmp_path / "run"), *options], inside=True) == exit_code
     assert says in capsys.readouterr().err and not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
+    ("export", "says"), [("photos", "is no folder that this command exported"), ("run", "holds the run"), ("here", "holds the run")]
+)
+def test_an_export_replaces_nothing_but_an_export(
+    export: str, says: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "photos").mkdir()
+    (tmp_path / "photos" / "cat.jpg").touch()
+    (tmp_path / "run").mkdir()
+    (tmp_path / "here").symlink_to(tmp_path)
+    monkeypatch.chdir(tmp_path)
+    assert cli.main(["train-prior", "--run", "run", "--export", export], inside=True) == 8
+    assert says in capsys.readouterr().err
+    assert (tmp_path / "photos" / "cat.jpg").exists() and not list((tmp_path / "run").iterdir())
+
+
+def test_a_new_and_an_earlier_export_are_fine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / "checkpoint-00000001.safetensors").touch()
+    (tmp_path / "earlier").mkdir()
+    (tmp_path / "earlier" / "cograd3d.json").touch()
+    for export in ("new", "earlier", "run/prior"):
+        options = argparse.Namespace(
+            anneal=False, minutes=None, images=None, views=1500, run=tmp_path / "run", export=tmp_path / export, init=tmp_path / "gone"
+        )
+        train.check(options)  # a run that goes on needs no --init any more
+
+
+@pytest.mark.usefixtures("small_training")
+def test_a_run_that_diverges_keeps_its_checkpoints(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    run = trainer.Trainer(tmp_path, SETTINGS)
+    run.run(trainer.Budget(images=4))
+    checkpoints = sorted(tmp_path.glob("checkpoint-*"))
+    monkeypatch.setattr(run, "train_step", lambda annealed: (float("nan"), torch.zeros(4), torch.zeros(4)))
+    with pytest.raises(ConfigError, match="diverged") as error:
+        run.run(trainer.Budget(images=8), checkpoint_minutes=0)
+    assert "--lr" in error.value.remedy and sorted(tmp_path.glob("checkpoint-*")) == checkpoints
+
+
+@pytest.mark.parametrize(
+    ("table", "kept"),
+    [
+        ("", []),  # killed while it was made
+        ("{head}\r\n2,8,0.1,0.5,0.1,0.2,0.3,9\r\n4,16,0.1,0.5,0.1,0.2,0.3,9\r\n", ["2,8,0.1,0.5,0.1,0.2,0.3,9"]),
+        ("{head}\n2,8,0.1,0.5,0.1,0.2,0.3,9\n3,12,0.", ["2,8,0.1,0.5,0.1,0.2,0.3,9"]),
+        ("2,8,0.1,0.5,0.1,0.2,0.3,9\n\0\0", ["2,8,0.1,0.5,0.1,0.2,0.3,9"]),
+    ],
+)
+def test_a_damaged_loss_table_is_mended(table: str, kept: list[str], tmp_path: Path) -> None:
+    head = ",".join(trainer.COLUMNS)
+    path = tmp_path / "loss.csv"
+    path.write_text(table.format(head=head), newline="")
+    trainer._truncate_csv(path, 3)
+    assert path.read_text() == "\n".join([head, *kept]) + "\n"
+
+
+@pytest.mark.usefixtures("small_training")
+def test_a_run_that_was_killed_before_its_first_checkpoint_begins_its_table_anew(tmp_path: Path) -> None:
+    head = ",".join(trainer.COLUMNS)
+    (tmp_path / "loss.csv").write_text(f"{head}\n50,200,0.1,0.5,0.1,0.2,0.3,9\n")
+    trainer.Trainer(tmp_path, SETTINGS).run(trainer.Budget(images=8))
+    assert [row["step"] for row in csv.DictReader((tmp_path / "loss.csv").open())] == ["2"]
+
+
+def test_nobody_need_read_what_a_training_says(tmp_path: Path) -> None:
+    code = (
+        "import logging, pathlib, sys; from backend.embedded.learned import trainer\n"
+        "trainer._log_to(pathlib.Path(sys.argv[1])); [trainer.log.info('a note') for _ in range(3)]"
+    )
+    read, write = os.pipe()
+    os.close(read)
+    with os.fdopen(write, "w") as pipe:
+        command = [sys.executable, "-c", code, str(tmp_path / "train.log")]
+        answer = subprocess.run(command, cwd=environment.PACKAGE_ROOT, stdout=pipe, stderr=subprocess.PIPE, timeout=120)
+    assert (answer.returncode, answer.stderr) == (0, b"")
+    assert (tmp_path / "train.log").read_text().count("a note") == 3
 
 
 @pytest.mark.parametrize("place", ["file", "file/run"])
@@ -175,3 +261,7 @@ def test_curve_needs_two_rows(tmp_path: Path) -> None:
     source.write_text(f"{head}\n1,32,0.1,0.5,0.1,0.2,0.3,9\n2,64,0.2,0.4,0.1,nan,0.3,9\n")
     draw_curve(source, picture)
     assert picture.exists()
+    picture.unlink()
+    source.write_text(f"{head}\n1,32,0.1,nan,nan,nan,nan,9\n2,64,0.2,nan,nan,nan,nan,9\n")
+    draw_curve(source, picture)
+    assert not picture.exists()
