@@ -18,6 +18,9 @@ PIXELS_PER_TILE = 2048
 _ROWS_PER_THREAD = 64
 
 _options = {"nogil": True, "error_model": "numpy", "fastmath": {"reassoc", "contract", "nsz"}}
+_inlined = {**_options, "forceinline": True}
+"""For what kernels call. Else a process that compiles a kernel and one that finds it in numba's cache call two translations of it, which
+add up in different orders: a run that was taken up again would not be the same."""
 
 
 def inner_products(images: np.ndarray, columns: np.ndarray) -> np.ndarray:
@@ -53,7 +56,7 @@ def _inner_products(first, stop, images, columns, products):  # type: ignore[no-
             products[other, j], products[other, k], products[other, m] = sums[3], sums[4], sums[5]
 
 
-@njit(**_options)
+@njit(**_inlined)
 def _two_by_three(x, y, a, b, c):  # type: ignore[no-untyped-def]
     xa = xb = xc = ya = yb = yc = f32(0)
     for p in range(len(x)):
@@ -83,13 +86,13 @@ def _weighted_sum(first, stop, images, rows, weights, total):  # type: ignore[no
                 _add(total[j, low:high], images[rows[i], low:high], weights[j, i])
 
 
-@njit(**_options)
+@njit(**_inlined)
 def _add_four(total, u, v, x, y, a, b, c, d):  # type: ignore[no-untyped-def]
     for p in range(len(total)):
         total[p] += a * f32(u[p]) + b * f32(v[p]) + c * f32(x[p]) + d * f32(y[p])
 
 
-@njit(**_options)
+@njit(**_inlined)
 def _add(total, image, weight):  # type: ignore[no-untyped-def]
     for p in range(len(total)):
         total[p] += weight * f32(image[p])

@@ -30,6 +30,9 @@ _TORCH_BLOCK = 2**22
 _TINY = float(np.finfo(f32).tiny)
 
 _options = {"nogil": True, "error_model": "numpy", "fastmath": {"reassoc", "contract", "nsz"}}
+_inlined = {**_options, "forceinline": True}
+"""For what kernels call. Else a process that compiles a kernel and one that finds it in numba's cache call two translations of it, which
+add up in different orders: a run that was taken up again would not be the same."""
 
 
 def measure(gradients: Tensor, edges: np.ndarray) -> tuple[Tensor, Tensor]:
@@ -174,7 +177,7 @@ def _measure(first, step, gradients, edges, peaks, squares):  # type: ignore[no-
                     squares[i, g] += _square(own[low : low + _KERNEL_BLOCK], f32(1) / peak)
 
 
-@njit(**_options)
+@njit(**_inlined)
 def _largest(values):  # type: ignore[no-untyped-def]
     """Of magnitudes, whose bits are ordered as they are; unlike a maximum of floats that is found many at a time."""
     largest = u32(0)
@@ -184,7 +187,7 @@ def _largest(values):  # type: ignore[no-untyped-def]
     return u32(largest).view(f32)
 
 
-@njit(**_options)
+@njit(**_inlined)
 def _square(values, scale):  # type: ignore[no-untyped-def]
     square = f32(0)
     for p in range(len(values)):
@@ -208,7 +211,7 @@ def _combine(first, step, gradients, edges, peaks, stored, used, weights, total,
                         squares[i, g, j] += square
 
 
-@njit(**_options)
+@njit(**_inlined)
 def _add_widened(added, half, weight, own, scale):  # type: ignore[no-untyped-def]
     """added += weight v, for v in float16 bits; returns <v, own scale> and <v, v>.
 
@@ -241,7 +244,7 @@ def _project_out(first, step, gradients, edges, peaks, vectors, factors, inner, 
                 squares[i, g] += square
 
 
-@njit(**_options)
+@njit(**_inlined)
 def _subtract(vector, factor, own, scale):  # type: ignore[no-untyped-def]
     along = square = f32(0)
     for p in range(len(vector)):
@@ -260,7 +263,7 @@ def _scale_and_add(first, step, gradients, edges, vectors, factors):  # type: ig
             _add_scaled(vectors[i, edges[g] : edges[g + 1]], factors[i, g], gradients[i, edges[g] : edges[g + 1]])
 
 
-@njit(**_options)
+@njit(**_inlined)
 def _add_scaled(vector, factor, own):  # type: ignore[no-untyped-def]
     for p in range(len(vector)):
         vector[p] = factor * vector[p] + own[p]

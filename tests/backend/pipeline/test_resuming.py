@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import subprocess
+import sys
 import time
 from pathlib import Path
 
@@ -15,7 +17,9 @@ from backend.job import JobFolder
 from backend.meshing import export
 from backend.protocol import CheckpointWritten, Event, Notice, Phase, Result
 
-from .small_runs import config, execute, make_job
+from .small_runs import SMALL, config, execute, make_job
+
+ROOT = Path(__file__).resolve().parents[3]
 
 
 def test_a_resumed_run_gives_the_same_trace(tmp_path: Path, finished: tuple[JobFolder, Result, list[Event]]) -> None:
@@ -32,6 +36,20 @@ def test_a_resumed_run_gives_the_same_trace(tmp_path: Path, finished: tuple[JobF
     execute(folder, config())
     expected, actual = (list(job.read_trace()) for job in (finished[0], folder))
     assert actual == expected
+
+
+@pytest.mark.slow
+def test_it_makes_no_difference_who_compiled_the_kernels(tmp_path: Path) -> None:
+    """The process itself, or one before it: a run that is resumed may be begun by the one and ended by the other."""
+    sets = [word for assignment in (*SMALL, "optimizer.iterations=40", "gradient_fusion.stop=1") for word in ("--set", assignment)]
+    environ = os.environ | {"NUMBA_CACHE_DIR": str(tmp_path / "kernels")}
+    traces = []
+    for name in ("compiles", "finds"):
+        command = [sys.executable, "-P", "-m", "backend.cli", "generate", "a red cat", "--quality", "draft", "--quiet", *sets]
+        subprocess.run([*command, "--job", str(tmp_path / name)], env=environ, cwd=ROOT, check=True, stdin=subprocess.DEVNULL)
+        traces.append(list(JobFolder.open(tmp_path / name).read_trace()))
+    assert traces[0][-1]["neighbours"], "nothing was fused"
+    assert traces[0] == traces[1]
 
 
 def test_a_run_killed_between_checkpoints_goes_on_from_the_last_one(
