@@ -1,7 +1,7 @@
 """Every setting of a run, typed, with its default, its range and one line of help.
 
 Standard library only, so that the command line, the worker and the Blender panel share it. `settings.py` reads,
-overrides and checks these; docs/method.md gives the reasons for the defaults. Timesteps are fractions of the prior's T,
+overrides and checks these; docs/method.md gives the reasons for the method's defaults. Timesteps are fractions of the prior's T,
 angles degrees, lengths units of the asset, which fits the unit ball.
 """
 

@@ -4,6 +4,7 @@
 
     <date>-<slug>-<id>/
       spec.json  config.json  state.json   what was asked, every resolved setting, where the run stands
+      made_by.json                         versions, and the prior's fingerprint
       events.jsonl  trace.jsonl            what the worker told; one object an iteration
       commands.jsonl                       what a running worker is told by those who did not start it
       worker.log
@@ -13,7 +14,7 @@
       asset.glb  splats.ply
       job.lock                             locked, not merely present, while a process works here
 
-Files are moved into place whole and the two `.jsonl` are appended to a line at a time, so the folder reads whatever was killed. How lines
+Files are moved into place whole and the `.jsonl` are appended to a line at a time, so the folder reads whatever was killed. How lines
 and checkpoints are written and read stands in `job_lines` and `job_checkpoints`. Standard library only at import.
 """
 

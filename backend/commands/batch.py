@@ -62,7 +62,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
     run = parser.add_argument_group("the run")
     where = run.add_mutually_exclusive_group()
-    where.add_argument("--processes", type=int, metavar="N", help="runs at once; by default one a GPU, without any one for every two cores")
+    where.add_argument("--processes", type=int, metavar="N", help="runs at once; by default one for each GPU, or else for every two cores")
     where.add_argument(
         "--ray",
         metavar="ADDRESS",

@@ -1,7 +1,7 @@
 """Perp-Neg (Armandpour et al. 2023, "Re-imagine the Negative Prompt Algorithm"): the words of the other directions as negatives.
 
 A negative only counts in so far as it is perpendicular to the prompt: what front and side views have in common, the object
-itself, is not driven away. The weights follow the azimuth as in the authors' code (method.md, section 5).
+itself, is not driven away. The weights follow the azimuth as in the authors' code (docs/methods.md).
 """
 
 from __future__ import annotations
