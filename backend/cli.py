@@ -60,6 +60,7 @@ COMMANDS: dict[str, Command] = {
     "words": Command("commands.words", "list the words that the built-in image model knows", needs_environment=False),
     "models": Command("commands.models", "list image models: built in, on this computer, worth having", needs_environment=False),
     "methods": Command("commands.methods", "list the methods and the distillation rules, with their sources", needs_environment=False),
+    "settings": Command("commands.settings", "list every setting, as a file that generate --settings takes", needs_environment=False),
     "turntable": Command("commands.turntable", "look at a result: a contact sheet and an animation of an asset"),
     "setup": Command("commands.setup", "install, repair or remove CoGrad3D's own Python environment", needs_environment=False),
     "doctor": Command("commands.doctor", "say what is installed, what is missing and how to mend it", needs_environment=False),
