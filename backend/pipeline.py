@@ -11,7 +11,6 @@ import os
 import shutil
 import statistics
 import time
-from collections import deque
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -40,6 +39,7 @@ from .meshing.views import pixel_blur, with_pixel_blur
 from .method import timestep_sampling
 from .method.optimizer import Distillation
 from .out_of_memory import free_caches, relief, retrying
+from .pace import Pace
 from .previews import write_preview, write_views
 from .protocol import CheckpointWritten, Event, JobSpec, Notice, Paused, Phase, PreviewReady, Progress, Regions, Result
 
@@ -165,14 +165,14 @@ class _Run:
 
     def _optimise(self) -> None:
         total, every = self.config.optimizer.iterations, self.config.run
-        pace, last_told, line = Pace(), 0.0, None
+        pace, last_told, line = Pace([self.distillation.resolution_at(i / total) for i in range(total)]), 0.0, None
         while self.distillation.iteration < total and not self.control.should_stop:
             self._obey()
             self.control.has_unsaved = True
             line = self.distillation.step()
             self.folder.append_trace(line)
-            pace.tick(time.monotonic() - self.paused_seconds)
             done, self._region = self.distillation.iteration, line["region"]
+            pace.tick(done, time.monotonic() - self.paused_seconds)
             if time.monotonic() - last_told >= REGIONS_INTERVAL and done < total:
                 last_told = time.monotonic()
                 self._tell_progress(pace, line)
@@ -316,15 +316,13 @@ class _Run:
                 self.emit(PreviewReady(iteration=self.distillation.iteration, image=image, region=region))
 
     def _tell_progress(self, pace: Pace, line: dict[str, Any]) -> None:
-        done, total = self.distillation.iteration, self.config.optimizer.iterations
-        speed = pace.per_second
         self.emit(
             Progress(
-                iteration=done,
-                total=total,
+                iteration=self.distillation.iteration,
+                total=self.config.optimizer.iterations,
                 loss=statistics.fmean(visit["loss"] for visit in trace_visits(line)),
-                iterations_per_second=speed,
-                seconds_left=(total - done) / speed if speed else -1.0,
+                iterations_per_second=pace.per_second,
+                seconds_left=pace.seconds_left,
                 gaussians=line["gaussians"],
                 memory=resident_bytes(),
             )
@@ -348,23 +346,6 @@ class _Run:
             visits=tuple(regions.visits.tolist()),
             timestep=tuple(shifts.tolist()),
         )
-
-
-class Pace:
-    """Iterations a second over the last few. The first, in which kernels are compiled and memory is laid out, does not count."""
-
-    def __init__(self, window: int = 50) -> None:
-        self._ends: deque[float] = deque(maxlen=window)
-
-    def tick(self, now: float) -> None:
-        """An iteration has ended, at this time of a clock that stands still while the run does, in seconds."""
-        self._ends.append(now)
-
-    @property
-    def per_second(self) -> float:
-        """0 while unknown."""
-        span = self._ends[-1] - self._ends[0] if self._ends else 0.0
-        return (len(self._ends) - 1) / span if span > 0 else 0.0
 
 
 def pick_device(name: str) -> torch.device:

@@ -200,8 +200,12 @@ class Distillation:
     @property
     def resolution(self) -> int:
         """The render size at this point of the run, in pixels."""
+        return self.resolution_at(self.progress)
+
+    def resolution_at(self, progress: float) -> int:
+        """The render size at a progress in 0..1, in pixels."""
         steps = self.config.optimizer.resolution_steps or ((0.0, self.prior.recommended.resolutions[-1]),)
-        return [pixels for progress, pixels in steps if progress <= self.progress][-1]
+        return [pixels for begin, pixels in steps if begin <= progress][-1]
 
     def main_gradients(self, views: Views, t: list[int]) -> tuple[RegionGradients, list[float]]:
         """g_main and the raw losses [R], for each region's views at its timestep.
