@@ -113,7 +113,6 @@ class GaussianModel:
         height: int,
         background: Tensor | None = None,
         *,
-        rasterize_mode: str = "classic",
         implementation: str = "auto",
     ) -> RenderOutput:
         """Draw the Gaussians from C cameras over `background` [C, 3] (black if absent); see `rasterization`."""
@@ -130,7 +129,6 @@ class GaussianModel:
             sh_degree=self.sh_degree,
             backgrounds=background,
             render_mode="RGB+ED",
-            rasterize_mode=rasterize_mode,
             implementation=implementation,
         )
         return RenderOutput(renders[..., :3], alphas, renders[..., 3:], meta)

@@ -6,6 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from backend.cameras import intrinsics, look_at, orbit_camera, orbit_position
+from backend.view_words import view_direction
 
 azimuths = st.floats(-720, 720)
 elevations = st.floats(-90, 90)
@@ -85,3 +86,19 @@ def test_look_at_leaves_its_arguments_alone():
     np.testing.assert_array_equal(position, [1, 2, 3])
     np.testing.assert_array_equal(target, [0.5, 0, 0])
     np.testing.assert_allclose((viewmat @ [*target, 1])[:2], 0, atol=1e-12)
+
+
+@pytest.mark.parametrize(
+    ("word", "azimuths"),
+    [
+        ("front", (0, 44, -44, 350, 316, 404, -360)),
+        ("side", (45, -45, 90, -90, 135, -135, 270, 315, 225, 450)),
+        ("back", (136, -136, 180, -180, 224, 540, -200)),
+    ],
+)
+def test_words_for_where_a_camera_stands(word, azimuths):
+    """Front and back are 90 degrees wide, without their edges; above 55 degrees a camera is overhead wherever it stands."""
+    for azimuth in azimuths:
+        for elevation in (-90, 0, 55):
+            assert view_direction(azimuth, elevation) == word, (azimuth, elevation)
+        assert view_direction(azimuth, 55.1) == "overhead"

@@ -38,10 +38,16 @@ def test_everything_comes_back() -> None:
 
 
 def test_tensors_are_copies() -> None:
-    live = torch.zeros(2)
-    tensors, _ = flatten({"a": live})
+    live, array = torch.zeros(2), np.zeros(2)
+    tensors, _ = flatten({"a": live, "b": array})
     live.fill_(1)
-    assert tensors["a"].tolist() == [0, 0]
+    array.fill(1)
+    assert tensors["a"].tolist() == tensors["b"].tolist() == [0, 0]
+
+
+def test_the_tensors_of_a_list_are_told_apart() -> None:
+    back = unflatten(*flatten({"a": [torch.tensor(1), torch.tensor(2)], "b": [[np.array(3)], [np.array(4)]]}))
+    assert (back["a"], back["b"]) == ([1, 2], [[3], [4]])
 
 
 def test_views_of_one_tensor_are_stored_apart() -> None:

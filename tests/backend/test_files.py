@@ -89,11 +89,14 @@ def test_a_file_where_a_folder_should_be_is_named(tmp_path):
         atomic_write_text(tmp_path / "file" / "a", "x")
 
 
-def test_a_full_disk_while_writing(tmp_path, monkeypatch):
+@pytest.mark.parametrize("name", ["ENOSPC", "EDQUOT"])
+def test_a_full_disk_while_writing(tmp_path, monkeypatch, name):
+    if not (code := getattr(errno, name, 0)):
+        pytest.skip("no such error here")
     (tmp_path / "a").write_text("old")
 
     def full(descriptor):
-        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        raise OSError(code, os.strerror(code))
 
     monkeypatch.setattr(os, "fsync", full)
     with pytest.raises(OutputError, match="disk is full"):
@@ -130,6 +133,15 @@ def test_a_read_only_folder(tmp_path):
         tmp_path.chmod(stat.S_IRWXU)
 
 
+def test_an_error_about_the_folder_is_about_the_file_in_it(tmp_path, monkeypatch):
+    def forbidden(directory):
+        raise OSError(errno.EACCES, os.strerror(errno.EACCES), str(directory))
+
+    monkeypatch.setattr(files, "_sync_directory", forbidden)
+    with pytest.raises(OutputError, match="permission denied"):
+        atomic_write_text(tmp_path / "a", "x")
+
+
 def test_an_error_about_another_file_is_not_put_on_this_one(tmp_path):
     with pytest.raises(FileNotFoundError), atomic_path(tmp_path / "a"):
         (tmp_path / "source").read_bytes()
@@ -141,6 +153,14 @@ def test_a_block_that_writes_nothing_is_an_error_and_leaves_the_old_file(tmp_pat
     with pytest.raises(OutputError), atomic_path(tmp_path / "a"):
         pass
     assert (tmp_path / "a").read_text() == "old"
+
+
+@pytest.mark.skipif(os.name == "nt", reason="Windows cannot open folders")
+def test_a_file_and_then_its_name_are_flushed(tmp_path, monkeypatch):
+    flushed, fsync = [], os.fsync
+    monkeypatch.setattr(os, "fsync", lambda descriptor: flushed.append(os.fstat(descriptor).st_ino) or fsync(descriptor))
+    atomic_write_text(tmp_path / "a", "x")
+    assert flushed == [(tmp_path / "a").stat().st_ino, tmp_path.stat().st_ino]
 
 
 def test_an_undurable_file_is_not_flushed(tmp_path, monkeypatch):

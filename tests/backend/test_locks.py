@@ -6,8 +6,9 @@ import time
 
 import pytest
 
+from backend import locks
 from backend.errors import JobError, OutputError
-from backend.locks import FolderLock, try_lock, work_alone
+from backend.locks import LOCK_FILE, FolderLock, try_lock, work_alone
 
 fcntl = pytest.importorskip("fcntl", reason="Windows locks otherwise")
 
@@ -47,6 +48,27 @@ def test_one_at_a_time_works_in_a_folder(tmp_path):
     assert not other.is_held_elsewhere()
     other.release()
     other.release()
+
+
+def test_the_number_of_the_last_process_goes_even_if_it_was_longer(tmp_path):
+    (tmp_path / LOCK_FILE).write_text("123456789012\n")
+    with work_alone(tmp_path):
+        assert (tmp_path / LOCK_FILE).read_text() == f"{os.getpid()}\n"
+
+
+def test_a_lock_that_is_refused_leaves_no_file_open(tmp_path, monkeypatch):
+    monkeypatch.setattr(locks, "_PATIENCE", 0.0)
+    opened, closed = [], []
+    open_, close = os.open, os.close
+    monkeypatch.setattr(os, "open", lambda *arguments: opened.append(open_(*arguments)) or opened[-1])
+    monkeypatch.setattr(os, "close", lambda descriptor: closed.append(descriptor) or close(descriptor))
+    with work_alone(tmp_path):
+        opened.clear()
+        closed.clear()
+        with pytest.raises(JobError):
+            FolderLock(tmp_path).acquire()
+        assert FolderLock(tmp_path).is_held_elsewhere()
+        assert len(opened) == 2 and closed == opened
 
 
 def test_what_a_killed_process_left_in_the_folder_goes(tmp_path):

@@ -106,6 +106,20 @@ def finished(tmp_path, method, *sets, without=()):
     return folder
 
 
+def test_it_is_shorter_and_gentler_and_neither_grows_nor_thins(tmp_path):
+    """By the figures of docs/method.md: 0.375 of the iterations (of 101 that is 37.9), 0.15 of every learning rate."""
+    folder = finished(tmp_path, "cograd3d", "optimizer.iterations=101", "gaussians.sh_degree=1")
+    old, config = settings.from_dict(folder.config), refine(folder, [3])[1]
+    assert config.optimizer.iterations == 38
+    for group in ("means", "scales", "quats", "opacities", "sh0", "shN"):
+        before, after = (getattr(each.optimizer, f"lr_{group}") for each in (old, config))
+        assert after == pytest.approx(0.15 * before) and before > 0, group
+    assert old.densification.enabled and not config.densification.enabled
+    assert old.region_sampling.warmup_passes > 0 == config.region_sampling.warmup_passes
+    assert old.optimizer.sparsity > 0 == config.optimizer.sparsity
+    assert (config.optimizer.opacity_entropy, config.optimizer.views) == (old.optimizer.opacity_entropy, old.optimizer.views)
+
+
 def test_schedules_stay_where_the_finished_run_left_them(tmp_path):
     config = refine(finished(tmp_path, "consistent3d", "guidance.perp_neg=[[0, 2], [0.5, 0.5]]"), [3])[1]
     assert (config.guidance.clamp, config.guidance.nominal_scale, config.guidance.perp_neg) == (8.0, 51.0, 0.5)
@@ -131,6 +145,12 @@ def test_a_refinement_of_any_method_works_on_regions_at_low_noise(method, tmp_pa
     assert config.grid.cameras == "region" and config.region_sampling.weights == ((3, 4.0), (5, 4.0))
     assert config.guidance.rule == settings.resolve("draft", method).guidance.rule
     assert spec.refines
+
+
+def test_a_range_of_timesteps_that_is_too_narrow_is_widened(tmp_path):
+    folder = finished(tmp_path, "cograd3d", "timestep_sampling.clip_low=0.2", "timestep_sampling.clip_high=0.3")
+    t = refine(folder, [3])[1].timestep_sampling
+    assert (t.clip_low, t.end, t.start, t.clip_high) == (0.05, 0.05, 0.35, 0.35)
 
 
 def test_timesteps_switched_off_stay_low_too(tmp_path):

@@ -79,6 +79,8 @@ def test_janus_rate_is_the_share_of_rear_views_that_look_frontal() -> None:
     assert janus_rate(azimuths, azimuths) == 0
     assert janus_rate(azimuths, np.array([0.0, 100, 20, 260])) == pytest.approx(1 / 3)
     assert janus_rate(azimuths, np.array([0.0, 0, 0, 0])) == 1
+    assert janus_rate(np.array([90.0, 91]), np.array([0.0, 45])) == 1, "90 degrees are not behind, 45 are frontal"
+    assert janus_rate(np.array([90.0, 91]), np.array([0.0, 46])) == 0
 
 
 def test_wrong_views_are_those_mistaken_by_more_than_45_degrees() -> None:
@@ -104,12 +106,14 @@ def test_chamfer_averages_both_ways() -> None:
     assert chamfer(b, a) == chamfer(a, b)
     assert chamfer(b, b[::-1]) == 0
     assert chamfer(a, b, probes=1) == 3, "of the first ones only"
+    assert chamfer(np.concatenate([a, b]), b, probes=1) == 1.5, "which look for theirs among all"
 
 
 def test_nearest_azimuth_is_that_of_the_least_squares_view() -> None:
     references = np.random.default_rng(0).random((5, 6, 6, 3))
     azimuths = np.arange(5) * 72.0
     assert np.array_equal(nearest_azimuths(references[::-1] * 0.9, references, azimuths), azimuths[::-1])
+    assert np.array_equal(nearest_azimuths(references[[1, 1, 3]] * 0.9, references, azimuths), [72, 72, 216])
 
 
 def truth_renderer(description: vocabulary.Description, turned: float):

@@ -13,13 +13,12 @@ from backend.gaussians.model import GaussianModel
 SMALL, LARGE = 0.01, 0.1
 
 
-def make(scales, opacities):
+def make(scales, opacities, bound=10.0):
     """A model in which every Gaussian can be recognised by its x, and optimisers that have made a step."""
     count = len(scales)
     means = torch.stack([torch.arange(count, dtype=torch.float32), torch.zeros(count), torch.zeros(count)], dim=1)
-    model = GaussianModel.create(
-        means, torch.tensor(scales)[:, None].repeat(1, 3), torch.rand(count, 3), GaussiansConfig(min_scale=1e-4, max_scale=1.0, sh_degree=1)
-    )
+    config = GaussiansConfig(min_scale=1e-4, max_scale=1.0, sh_degree=1, bound=bound)
+    model = GaussianModel.create(means, torch.tensor(scales)[:, None].repeat(1, 3), torch.rand(count, 3), config)
     with torch.no_grad():
         model.params["opacities"][:] = torch.logit(torch.tensor(opacities))
     optimizers = {name: torch.optim.Adam([parameter], lr=1e-12) for name, parameter in model.params.items()}
@@ -133,6 +132,54 @@ def test_gradients_are_averaged_over_visits_and_scaled_to_the_image():
     assert agent.step(19, model, optimizers).rows.tolist() == [0, 1, 2, 1]
 
 
+def test_the_gradients_of_a_part_of_the_views_count_as_those_of_all():
+    """The loss is a mean over four views: each one's gradient is a quarter of what it would be alone."""
+    model, optimizers = make([SMALL] * 2, [0.5] * 2)
+    agent = densifier(grow_gradient=0.35)
+    for gradient in (0.1, 0.08):
+        agent.accumulate(meta([gradient, 0.08]), 4)
+    assert agent.step(9, model, optimizers).rows.tolist() == [0, 1, 0], "means 4 (0.1 + 0.08) / 2 = 0.36 and 0.32"
+
+
+def test_a_gaussian_without_width_along_one_edge_is_not_seen():
+    model, optimizers = make([SMALL] * 2, [0.5] * 2)
+    agent = densifier()
+    seen = meta([0.5, 0.5])
+    seen["radii"][0, 0, 1] = 0
+    agent.accumulate(seen, 1)
+    assert agent.step(9, model, optimizers).rows.tolist() == [0, 1, 1]
+
+
+def test_every_refinement_begins_to_collect_anew():
+    model, optimizers = make([SMALL], [0.5])
+    agent = densifier(grow_gradient=0.1)
+    agent.accumulate(meta([0.05]), 1)
+    assert agent.step(9, model, optimizers) is None
+    agent.accumulate(meta([0.12]), 1)
+    assert agent.step(19, model, optimizers).duplicated == 1, "the mean with what was collected before would be 0.085"
+
+
+def test_a_gaussians_largest_width_decides_whether_it_is_split():
+    model, optimizers = make([SMALL] * 3, [0.5] * 3)
+    with torch.no_grad():
+        model.params["scales"][0, 1] = math.log(LARGE)
+    agent = densifier()
+    agent.accumulate(meta([1.0, 1.0, 0.0]), 1)
+    remap = agent.step(9, model, optimizers)
+    assert (remap.duplicated, remap.split) == (1, 1)
+    assert remap.rows.tolist() == [1, 2, 1, 0, 0]
+
+
+def test_children_keep_to_the_ball_and_the_range_of_widths():
+    model, optimizers = make([LARGE] * 20, [0.5] * 20, bound=0.01)
+    model.scale_range = (LARGE / 1.2, 1.0)
+    agent = densifier()
+    agent.accumulate(meta([1.0] * 20), 1)
+    assert agent.step(9, model, optimizers).split == 20
+    assert model.params["means"].norm(dim=1).max().item() == pytest.approx(0.01)
+    torch.testing.assert_close(model.params["scales"].exp(), torch.full((40, 3), LARGE / 1.2))
+
+
 def test_opacity_reset_is_reported():
     model, optimizers = make([SMALL] * 3, [0.5, 0.07, 0.9])
     agent = densifier(reset_every=0.07)
@@ -140,6 +187,25 @@ def test_opacity_reset_is_reported():
     assert remap.opacities_reset and remap.rows.tolist() == [0, 1, 2] and remap.factor.tolist() == [1, 1, 1]
     assert model.params["opacities"].sigmoid().tolist() == pytest.approx([0.1, 0.07, 0.1])
     assert torch.all(optimizers["opacities"].state[model.params["opacities"]]["exp_avg"] == 0)
+
+
+def test_a_reset_leaves_something_where_nothing_is_removed():
+    model, optimizers = make([SMALL] * 2, [0.5, 0.9])
+    assert densifier(reset_every=0.07, prune_opacity=0.0).step(6, model, optimizers).opacities_reset
+    assert model.params["opacities"].sigmoid().tolist() == pytest.approx([0.01, 0.01])
+
+
+def test_resets_come_after_the_nearest_whole_number_of_iterations():
+    model, optimizers = make([SMALL], [0.5])
+    agent = densifier(reset_every=0.29)  # of 100 iterations that is 28.999999999999996
+    assert [iteration for iteration in range(60) if agent.step(iteration, model, optimizers)] == [28, 57]
+
+
+def test_resets_end_with_growing():
+    model, optimizers = make([SMALL], [0.5])
+    agent = densifier(reset_every=0.07, stop=0.6)
+    assert agent.step(55, model, optimizers).opacities_reset
+    assert agent.step(62, model, optimizers) is None
 
 
 @pytest.mark.parametrize("least", [0.5, 0.6, 1.0])
@@ -169,13 +235,14 @@ def test_a_restored_densifier_goes_on_alike():
     results = []
     for interrupted in (False, True):
         model, optimizers = make([LARGE] * 4, [0.5] * 4)
-        agent = densifier(3)
-        agent.accumulate(meta([0.3, 0.0, 0.3, 0.0]), 1)
+        agent = densifier(3, grow_gradient=0.2)
+        for _ in range(3):
+            agent.accumulate(meta([0.25, 0.0, 0.25, 0.0]), 1)
         if interrupted:
-            saved, agent = agent.state_dict(), densifier(99)
+            saved, agent = agent.state_dict(), densifier(99, grow_gradient=0.2)
             agent.load_state_dict(saved)
-        agent.accumulate(meta([0.0, 0.0, 0.3, 0.0]), 1)
-        agent.step(9, model, optimizers)
+        agent.accumulate(meta([0.0, 0.0, 0.25, 0.0]), 1)
+        assert agent.step(9, model, optimizers).rows.tolist() == [0, 1, 3, 2, 2], "of 4 visits the first has a mean of 0.1875"
         results.append(model.params["means"].detach())
     assert torch.equal(*results)
 

@@ -10,6 +10,7 @@ from backend.config import GaussiansConfig
 from backend.errors import InputError
 from backend.gaussians.initialize import FIT_RADIUS, initialize, neighbour_distance, sample_file
 from backend.gaussians.model import GaussianModel, sh_to_rgb
+from backend.gaussians.rasterize.conventions import SH_C0
 
 from ..meshing.glb_files import CORNERS, FACES, write_glb
 
@@ -36,6 +37,11 @@ def test_sphere_lies_on_the_radius():
     model = begin(initial="sphere", count=100, radius=0.7, sh_degree=2)
     torch.testing.assert_close(model.params["means"].norm(dim=1), torch.full((100,), 0.7))
     assert model.params["shN"].shape == (100, 8, 3) and not model.params["shN"].any()
+
+
+def test_colours_stay_colours_however_noisy():
+    colors = begin(count=200, colour_noise=1.0).params["sh0"].detach() * SH_C0 + 0.5
+    assert colors.min().item() == pytest.approx(0, abs=1e-6) and colors.max().item() == pytest.approx(1)
 
 
 def test_the_seed_decides():
@@ -67,6 +73,21 @@ def test_mesh_is_fitted_with_its_proportions(tmp_path):
     # Uniform over the area: the two smallest faces have 2 * 2 of 28.
     on_ends = np.isclose(np.abs(points[:, 2]), half[2], rtol=1e-4).mean()
     assert on_ends == pytest.approx(4 / 28, abs=0.01)
+
+
+def test_points_are_uniform_within_a_triangle(tmp_path):
+    """Its middle is where their mean is, and each corner has its quarter of the area; its box is centred, its corners at the fit radius."""
+    trimesh.Trimesh([[0, 0, 0], [1, 0, 0], [0, 1, 0]], [[0, 1, 2]], process=False).export(tmp_path / "one.ply")
+    points, _ = sample_file(tmp_path / "one.ply", 20_000, rng())
+    x, y, _ = 0.5 + points.T * np.sqrt(0.5) / FIT_RADIUS
+    assert [x.mean(), y.mean()] == pytest.approx([1 / 3, 1 / 3], abs=0.01)
+    assert [(x + y < 0.5).mean(), (x > 0.5).mean(), (y > 0.5).mean()] == pytest.approx([1 / 4] * 3, abs=0.015)
+
+
+def test_corners_of_no_face_do_not_count(tmp_path):
+    trimesh.Trimesh([[0, 0, 0], [1, 0, 0], [0, 1, 0], [90, 0, 0]], [[0, 1, 2]], process=False).export(tmp_path / "stray.ply")
+    points, _ = sample_file(tmp_path / "stray.ply", 2000, rng())
+    assert np.abs(points[:, :2]).max(axis=0) == pytest.approx([FIT_RADIUS / np.sqrt(2)] * 2, rel=0.02)
 
 
 @pytest.mark.parametrize("suffix", [".glb", ".obj"])
@@ -142,6 +163,34 @@ def test_scene_transforms_are_applied(tmp_path):
     assert np.abs(points[:, 0]).min() > 0.9 * FIT_RADIUS * 2 / 4 and np.abs(points[:, 0]).max() <= FIT_RADIUS + 1e-6
 
 
+def test_points_are_shared_out_by_area_among_the_parts_of_a_scene(tmp_path):
+    """Cubes with edges of 1 and 2, whose areas are 6 and 24."""
+    scene = trimesh.Scene()
+    for edge, x in ((1, -3.0), (2, 3.0)):
+        scene.add_geometry(trimesh.creation.box((edge,) * 3), transform=trimesh.transformations.translation_matrix((x, 0, 0)))
+    scene.export(tmp_path / "cubes.glb")
+    points, _ = sample_file(tmp_path / "cubes.glb", 10_000, rng())
+    assert (points[:, 0] < 0).mean() == pytest.approx(0.2, abs=0.02)
+
+
+def test_points_of_a_cloud_are_chosen_by_chance(tmp_path):
+    cloud = np.stack([np.linspace(-1, 1, 1000), np.zeros(1000), np.zeros(1000)], axis=1)
+    np.savetxt(tmp_path / "line.xyz", cloud)
+    first, second = (sample_file(tmp_path / "line.xyz", 500, np.random.default_rng(seed))[0] for seed in (0, 1))
+    assert len(np.unique(first[:, 0])) == 500
+    assert abs(first[:, 0].mean()) < 0.1 and first[:, 0].std() == pytest.approx(FIT_RADIUS / 3**0.5, rel=0.1)
+    assert not np.array_equal(first, second)
+
+
+def test_copies_stray_by_a_quarter_of_the_clouds_radius_at_most(tmp_path):
+    """Two points are each other's only neighbours, a whole diameter away."""
+    (tmp_path / "two.xyz").write_text("0 0 0\n0 0 9\n")
+    points, _ = sample_file(tmp_path / "two.xyz", 20_000, rng())
+    given, copies = points[:2], points[2:]
+    away = np.linalg.norm(copies[:, None] - given, axis=-1).min(axis=1)
+    assert np.sqrt((away**2).mean()) == pytest.approx(FIT_RADIUS / 4, rel=0.02)
+
+
 def test_point_cloud_is_thinned_or_grown(tmp_path):
     cloud = np.random.default_rng(1).uniform(-1, 1, (300, 3))
     np.savetxt(tmp_path / "points.xyz", np.concatenate([cloud, np.tile([255, 128, 0], (300, 1))], axis=1))
@@ -182,6 +231,12 @@ def test_a_straggler_does_not_scatter_its_copies(tmp_path):
     assert np.linalg.norm(points, axis=1).max() < 1.7
 
 
+@pytest.mark.parametrize(("brightest", "expected"), [("1", [1, 0.5]), ("2", [2 / 255, 0.5 / 255])])
+def test_colours_of_points_are_bytes_where_one_exceeds_1(tmp_path, brightest, expected):
+    (tmp_path / "dark.xyz").write_text(f"0 0 0 {brightest} 0 0.5\n1 0 0 0 0 0\n")
+    assert sample_file(tmp_path / "dark.xyz", 2, rng())[1][0, [0, 2]] == pytest.approx(expected)
+
+
 def test_normals_of_points_are_no_colours(tmp_path):
     (tmp_path / "normals.xyz").write_text("0 0 0 0 0 -1\n1 0 0 0 0 1\n0 1 0 1 0 0\n")
     assert sample_file(tmp_path / "normals.xyz", 10, rng())[1] is None
@@ -189,9 +244,13 @@ def test_normals_of_points_are_no_colours(tmp_path):
 
 def test_earlier_gaussians_are_taken_as_they_are(tmp_path):
     first = begin(count=30, sh_degree=1, max_scale=0.5)
+    with torch.no_grad():
+        first.params["shN"][:] = torch.randn(30, 3, 3, generator=torch.Generator().manual_seed(0))
     first.save_ply(tmp_path / "splats.ply")
     again = begin(initial=str(tmp_path / "splats.ply"), sh_degree=2, max_scale=0.5)
     assert torch.equal(again.params["means"], first.params["means"]) and again.params["shN"].shape == (30, 8, 3)
+    assert torch.equal(again.params["shN"][:, :3], first.params["shN"]) and not again.params["shN"][:, 3:].any()
+    assert torch.equal(begin(initial=str(tmp_path / "splats.ply"), sh_degree=1).params["shN"], first.params["shN"])
     assert begin(initial=str(tmp_path / "splats.ply")).sh_degree == 0
 
 
@@ -205,12 +264,32 @@ def test_gaussians_of_another_frame_are_refused_rather_than_brought_onto_a_shell
     assert len(begin(initial=str(tmp_path / "scene.ply"), bound=50.0)) == 200
 
 
-def test_a_few_gaussians_beyond_the_bound_are_brought_onto_it(tmp_path):
-    first = begin(count=100, max_scale=0.5, bound=10.0)
+@pytest.mark.parametrize(("outside", "accepted"), [(5, True), (10, True), (11, False)])
+def test_a_few_gaussians_beyond_the_bound_are_brought_onto_it(tmp_path, outside, accepted):
+    first = begin(initial="sphere", count=100, max_scale=0.5, bound=10.0)
     with torch.no_grad():
-        first.params["means"][:5] *= 10
+        first.params["means"][:outside] *= 10
     first.save_ply(tmp_path / "splats.ply")
-    assert begin(initial=str(tmp_path / "splats.ply")).params["means"].norm(dim=1).max().item() == pytest.approx(1.0)
+    if accepted:
+        assert begin(initial=str(tmp_path / "splats.ply")).params["means"].norm(dim=1).max().item() == pytest.approx(1.0)
+    else:
+        with pytest.raises(InputError, match="beyond 1"):
+            begin(initial=str(tmp_path / "splats.ply"))
+
+
+def test_gaussians_a_rounding_beyond_the_bound_are_not_outside(tmp_path):
+    first = begin(initial="sphere", count=100, radius=1.0, max_scale=0.5, bound=10.0)
+    with torch.no_grad():
+        first.params["means"] *= 1.0005
+    first.save_ply(tmp_path / "splats.ply")
+    assert len(begin(initial=str(tmp_path / "splats.ply"))) == 100
+
+
+def test_earlier_gaussians_lose_what_the_rasteriser_adds_to_their_widths(tmp_path):
+    first = begin(count=20, min_scale=0.05, max_scale=0.5)
+    first.save_ply(tmp_path / "splats.ply")
+    again = initialize(GaussiansConfig(initial=str(tmp_path / "splats.ply"), max_scale=0.5), torch.Generator(), pixel_blur=0.03**2)
+    torch.testing.assert_close(again.params["scales"].exp().square() + 0.03**2, first.params["scales"].exp().square())
 
 
 @pytest.mark.parametrize(("extension", "name"), [("KHR_draco_mesh_compression", "Draco"), ("EXT_meshopt_compression", "meshopt")])
@@ -280,6 +359,7 @@ def test_grown_points_are_brighter_by_up_to_a_fifth():
     more = colors[1000:] - 0.5
     assert more.min() >= -1e-6 and more.max() <= 0.2 + 1e-6
     assert more.mean().item() == pytest.approx(0.1, abs=0.005) and more.std().item() == pytest.approx(0.2 / 12**0.5, abs=0.003)
+    assert (torch.corrcoef(more.T) - torch.eye(3)).abs().max() < 0.1, "each channel by itself"
 
 
 def test_a_file_grows_too_and_what_does_not_grow_is_as_ever(tmp_path):

@@ -11,6 +11,7 @@ from backend.cameras import orbit_camera
 from backend.config import GaussiansConfig
 from backend.errors import InputError
 from backend.gaussians.model import GaussianModel, rgb_to_sh, sh_to_rgb
+from backend.gaussians.rendering import render_cameras
 from backend.gaussians.splat_file import is_splat_file, property_names
 
 
@@ -115,6 +116,10 @@ def _edited(raw: bytes, edit: str) -> bytes:
             return head.replace(b"property float opacity\n", b"") + end + body
         case "twice":
             return head.replace(b"property float scale_1\n", b"property float scale_0\n") + end + body
+        case "one more":
+            return head + b"property float x\n" + end + body + bytes(4 * 7)
+        case "after":
+            return head.replace(b"element vertex", b"element camera 1\nproperty float fov\nelement vertex") + end + bytes(4) + body
         case "degree":
             return head.replace(b"property float opacity\n", b"property float f_rest_0\nproperty float opacity\n") + end + body
         case "none":
@@ -127,7 +132,9 @@ def _edited(raw: bytes, edit: str) -> bytes:
             return b""
 
 
-@pytest.mark.parametrize("edit", ["cut", "header", "text", "nan", "property", "twice", "degree", "none", "huge", "noise", "empty"])
+@pytest.mark.parametrize(
+    "edit", ["cut", "header", "text", "nan", "property", "twice", "one more", "after", "degree", "none", "huge", "noise", "empty"]
+)
 def test_damaged_ply_is_refused_by_name(tmp_path, edit):
     path = tmp_path / "splats.ply"
     make().save_ply(path)
@@ -165,6 +172,52 @@ def test_create_render_and_clamp():
         model.params["scales"][:] = torch.tensor([[-20.0, 0.0, 20.0]])
     model.clamp_()
     assert model.params["scales"].exp()[0].tolist() == pytest.approx([0.01, 0.2, 0.2])
+
+
+def test_centres_beyond_the_ball_come_back_onto_it_and_others_stay():
+    model = make(3)
+    model.bound = 0.5
+    with torch.no_grad():
+        model.params["means"][:] = torch.tensor([[0.3, 0.0, 0.0], [0.0, 0.0, 0.0], [3.0, -4.0, 0.0]])
+    model.clamp_()
+    torch.testing.assert_close(model.params["means"].detach(), torch.tensor([[0.3, 0.0, 0.0], [0.0, 0.0, 0.0], [0.3, -0.4, 0.0]]))
+
+
+def test_colours_follow_the_direction_they_are_seen_from():
+    """Degree 1 with coefficients along y: seen along +y the red is less by sqrt(3 / 4 pi) of them, along -y it is more."""
+    config = GaussiansConfig(opacity=0.99, sh_degree=1)
+    model = GaussianModel.create(torch.zeros(1, 3), torch.full((1, 3), 0.2), torch.full((1, 3), 0.5), config)
+    with torch.no_grad():
+        model.params["shN"][0, 0, 0] = 0.4
+    cameras = [orbit_camera(azimuth, 0, 3.0, 40, 33) for azimuth in (0, 180, 90)]
+    rgb, alpha, _ = render_cameras(model, cameras, 0.0)
+    seen = (rgb / alpha)[:, 16, 16]
+    step = 0.4 * math.sqrt(3 / (4 * math.pi))
+    assert seen[:, 0].tolist() == pytest.approx([0.5 - step, 0.5 + step, 0.5], abs=1e-5)
+    assert seen[:, 1:].flatten().tolist() == pytest.approx([0.5] * 6, abs=1e-5)
+
+
+def test_cameras_wider_than_high_are_drawn_over_the_colour_asked_for():
+    model = GaussianModel.create(torch.zeros(1, 3), torch.full((1, 3), 0.1), torch.full((1, 3), 0.5), GaussiansConfig(opacity=0.99))
+    cameras = [orbit_camera(azimuth, 0, 3.0, 40, 41, 25) for azimuth in (0, 90)]
+    for background, corner in (((), [1, 1, 1]), ((0.25,), [0.25] * 3), (((0.1, 0.2, 0.3),), [0.1, 0.2, 0.3])):
+        rgb, alpha, depth = render_cameras(model, cameras, *background)
+        assert rgb.shape == (2, 25, 41, 3) and alpha.shape == depth.shape == (2, 25, 41, 1)
+        assert rgb[:, 0, 0].flatten().tolist() == pytest.approx(2 * corner) and not alpha[:, 0, 0].any()
+        assert alpha[:, 12, 20].flatten().tolist() == pytest.approx([0.99] * 2, rel=1e-5)
+        assert depth[:, 12, 20].flatten().tolist() == pytest.approx([3.0] * 2, rel=1e-5)
+
+
+def test_points_that_coincide_have_widths_that_can_be_optimised():
+    model = GaussianModel.create(torch.zeros(2, 3), torch.zeros(2, 3), torch.full((2, 3), 0.5), GaussiansConfig(min_scale=0.0))
+    assert model.params["scales"].isfinite().all()
+
+
+def test_a_copy_keeps_to_the_same_bounds():
+    model = GaussianModel(make(3).state_dict(), (0.01, 0.2), 0.5)
+    copy = model.to("cpu")
+    assert (copy.scale_range, copy.bound) == ((0.01, 0.2), 0.5)
+    assert copy.params["means"].data_ptr() != model.params["means"].data_ptr()
 
 
 def test_state_round_trip_changes_the_count():

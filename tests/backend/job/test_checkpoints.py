@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from backend.errors import JobError, OutputError
-from backend.job import JobFolder
+from backend.job import JobFolder, JobState
 from backend.protocol import JobSpec
 
 from .folders import CONFIG, start_python
@@ -101,9 +101,21 @@ def test_a_damaged_checkpoint_is_passed_over(folder, damage, caplog):
     assert folder.latest_checkpoint() is None
 
 
+def test_damage_anywhere_in_a_large_checkpoint_is_found(folder):
+    file = folder.write_checkpoint(100, {"a": np.zeros(3 * 2**20, np.uint8)}, {}) / "tensors.safetensors"
+    whole = file.read_bytes()
+    for place in (2**19, 3 * 2**19, -1):
+        data = bytearray(whole)
+        data[place] ^= 1
+        file.write_bytes(data)
+        assert folder.latest_checkpoint() is None
+    file.write_bytes(whole)
+    assert folder.latest_checkpoint().iteration == 100
+
+
 def test_a_checkpoint_of_a_newer_version_is_refused(folder):
     path = folder.write_checkpoint(100, arrays(1), {}) / "state.json"
-    path.write_text(json.dumps(json.loads(path.read_text()) | {"version": 99}))
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"version": JobState.VERSION + 1}))
     with pytest.raises(JobError, match="newer version"):
         folder.latest_checkpoint()
 
@@ -114,6 +126,17 @@ def test_what_a_killed_process_left_goes_with_the_next_checkpoint(folder):
     assert folder.latest_checkpoint().iteration == 100
     folder.write_checkpoint(200, arrays(1), {})
     assert sorted(entry.name for entry in folder.checkpoints_path.iterdir()) == ["000100", "000200"]
+
+
+def test_the_trace_is_on_the_disk_before_the_checkpoint(folder, monkeypatch):
+    folder.append_trace({"iteration": 0})
+    flushed, fsync = [], os.fsync
+    monkeypatch.setattr(os, "fsync", lambda descriptor: flushed.append(os.fstat(descriptor).st_ino) or fsync(descriptor))
+    path = folder.write_checkpoint(1, arrays(1), {})
+    trace = folder.trace_path.stat().st_ino
+    assert flushed.count(trace) == 1
+    for name in ("state.json", "tensors.safetensors"):
+        assert flushed.index(trace) < flushed.index((path / name).stat().st_ino), name
 
 
 def test_a_file_in_the_place_of_the_checkpoints_is_told_of_when_one_is_written(folder):

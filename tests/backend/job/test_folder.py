@@ -10,6 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from backend import job
 from backend.config import GenerationConfig
 from backend.errors import JobError, OutputError
 from backend.job import JobFolder, JobState, slug
@@ -58,6 +59,7 @@ def test_two_jobs_of_one_prompt_are_two_folders(tmp_path):
         ("", "untitled"),
         ("x" * 100, "x" * 32),
         ("a very long sentence about one red cat", "a-very-long-sentence-about-one"),
+        ("one prompt of thirty two letters, then more", "one-prompt-of-thirty-two-letters"),
     ],
 )
 def test_slugs(prompt, expected):
@@ -129,6 +131,27 @@ def test_state_changes_keep_the_rest(folder):
     folder.update_state(iteration=100, total=400)
     state = JobFolder.open(folder.path).state
     assert (state.status, state.phase, state.iteration, state.total, state.version) == ("running", "optimise", 100, 400, JobState.VERSION)
+
+
+def test_pictures_of_regions_sort_by_their_number(folder):
+    assert [folder.view_path(region).name for region in (0, 12, 123)] == ["region-000.png", "region-012.png", "region-123.png"]
+    assert folder.view_path(0).parent == folder.path / "views"
+
+
+def test_closing_a_folder_closes_its_files_and_it_can_be_written_again(folder):
+    folder.append_trace({"iteration": 0})
+    appender = folder._appenders["trace.jsonl"]
+    folder.close()
+    assert appender._file.closed
+    folder.append_trace({"iteration": 1})
+    assert [line["iteration"] for line in folder.read_trace()] == [0, 1]
+
+
+def test_a_state_tells_when_it_was_changed(folder, monkeypatch):
+    created = folder.state.created
+    monkeypatch.setattr(job, "_now", lambda: "2126-05-04T03:02:01+00:00")
+    folder.update_state(status="running")
+    assert (folder.state.created, folder.state.updated) == (created, "2126-05-04T03:02:01+00:00")
 
 
 @pytest.mark.skipif(hasattr(os, "geteuid") and os.geteuid() == 0, reason="root may write everywhere")

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 from backend.errors import OutputError
 from backend.job import JobFolder
+from backend.job_lines import trace_visits
 from backend.protocol import Progress
 
 from .folders import start_python
@@ -40,6 +41,16 @@ def test_events_carry_their_time(folder):
     (event,) = folder.read_events()
     assert event["type"] == "progress"
     assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\+00:00", event["time"])
+
+
+def test_a_line_has_a_visit_a_region():
+    line = {"iteration": 3, "region": 5, "t": 500, "loss": 0.5, "also": [{"region": 7, "loss": 0.25}, {"region": 1, "t": 480}]}
+    assert trace_visits(line) == [
+        {"iteration": 3, "region": 5, "t": 500, "loss": 0.5},
+        {"iteration": 3, "region": 7, "t": 500, "loss": 0.25},
+        {"iteration": 3, "region": 1, "t": 480, "loss": 0.5},
+    ]
+    assert trace_visits({"iteration": 3, "region": 5}) == [{"iteration": 3, "region": 5}], "as lines of earlier versions are"
 
 
 def test_no_trace_is_an_empty_trace(folder):
@@ -77,6 +88,7 @@ def test_truncating_keeps_what_the_checkpoint_holds(folder, data):
     iteration = data.draw(st.integers(0, 9))
     folder.truncate_trace(iteration)
     assert [line["iteration"] for line in folder.read_trace()] == [i for i in before if i < iteration]
+    assert folder.trace_path.read_bytes()[-1:] in (b"", b"\n"), "nothing torn is left either"
     folder.append_trace({"iteration": iteration})
     folder.close()
     assert list(folder.read_trace())[-1] == {"iteration": iteration}

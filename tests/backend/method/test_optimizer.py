@@ -17,7 +17,8 @@ from backend.config import GenerationConfig
 from backend.errors import PriorError, ResourceError
 from backend.gaussians.initialize import initialize
 from backend.guidance.prior import Conditioning, DiffusionPrior, PriorDefaults
-from backend.guidance.rules import RULES, Moment
+from backend.guidance.prompts import ViewConditioning
+from backend.guidance.rules import RULES, Guidance, Moment, Rule
 from backend.job_lines import trace_visits
 from backend.method.optimizer import Distillation, pull
 from backend.pipeline import settle
@@ -58,6 +59,23 @@ class OverflowingEncoder(GreyPrior):
         z = images * 2 - 1
         z.register_hook(lambda gradient: gradient * torch.inf)
         return z
+
+
+class WanderingPrior(GreyPrior):
+    """Changes its mind a little with each answer, by a generator of its own."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.whim = torch.Generator().manual_seed(0)
+
+    def predict_noise(self, z_t: Tensor, t: Tensor, conditioning: Conditioning) -> Tensor:
+        return super().predict_noise(z_t, t, conditioning) * (1 + 0.1 * torch.rand(1, generator=self.whim).item())
+
+    def state_dict(self) -> dict[str, Tensor]:
+        return {"whim": self.whim.get_state()}
+
+    def load_state_dict(self, state: dict[str, Tensor]) -> None:
+        self.whim.set_state(state["whim"])
 
 
 class OnAMacsGpu(Tensor):
@@ -176,6 +194,31 @@ def test_cameras_lie_in_the_region_and_look_at_the_origin() -> None:
     assert views.background.max() <= 1
 
 
+@pytest.mark.parametrize(("fov", "expected"), [("auto", 40.0), ("60", 60.0)])
+def test_the_field_of_view_is_the_priors_unless_the_settings_say_otherwise(fov: str, expected: float) -> None:
+    views = distillation(config(f"grid.fov={fov}")).sample_views([3])
+    assert views.Ks[0, 0, 0].item() == pytest.approx(12 / np.tan(np.radians(expected / 2)))
+
+
+def test_the_regions_of_a_step_stand_opposite_each_other() -> None:
+    run = distillation(config("optimizer.views=4", "optimizer.views_per_region=2", "region_sampling.enabled=false"))
+    for _ in range(5):
+        first, second = (visit["region"] % 12 for visit in trace_visits(run.step()))
+        assert abs(first - second) == 6
+
+
+def test_regions_weigh_what_the_settings_say() -> None:
+    run = distillation(config("region_sampling.weights=[[3, 2.5], [7, 0.0]]"))
+    assert {region: weight for region, weight in enumerate(run.regions.weights) if weight != 1} == {3: 2.5, 7: 0.0}
+
+
+def test_each_part_has_random_numbers_of_its_own() -> None:
+    run = distillation(config())
+    states = [run.rng.bit_generator.state, run.regions.state_dict()["rng"], run.timesteps.state_dict()["rng"]]
+    assert len({state["state"]["state"] for state in states}) == 3
+    assert run.noise.initial_seed() != run.densifier.generator.initial_seed()
+
+
 def test_uniform_cameras_are_spread_over_the_grid_and_booked_where_the_first_one_stands() -> None:
     run = distillation(config("optimizer.views=8", "optimizer.views_per_region=4", "grid.cameras=uniform", "gradient_fusion.enabled=false"))
     seen = [run.sample_views([3, 4]) for _ in range(40)]
@@ -232,6 +275,29 @@ def test_the_trace_tells_where_a_step_began_another_pass_of_the_warm_up() -> Non
         assert visit.keys() == lines[0].keys() - {"also"}
 
 
+def test_the_trace_tells_of_each_region_what_the_step_did(monkeypatch: pytest.MonkeyPatch) -> None:
+    sets = ("optimizer.views=4", "optimizer.views_per_region=2", "gradient_fusion.start=0", "region_sampling.warmup_passes=0")
+    run = distillation(config(*sets, "gradient_fusion.time_window=1"))
+    views, reports = [], []
+    sample_views, fuse = run.sample_views, run.fusion.fuse
+    monkeypatch.setattr(run, "sample_views", lambda regions: views.append(sample_views(regions)) or views[-1])
+    monkeypatch.setattr(run.fusion, "fuse", lambda *step, **options: reports.append(fuse(*step, **options)) or reports[-1])
+    both_fused = 0
+    for _ in range(40):
+        indicators, weights, states = run.regions.indicators(), run.regions.weights, run.timesteps.t_local
+        visits = trace_visits(run.step())
+        assert [visit["region"] for visit in visits] == views[-1].regions
+        for k, (visit, report) in enumerate(zip(visits, reports[-1].reports, strict=True)):
+            placed = [float(angles[2 * k]) for angles in (views[-1].azimuths, views[-1].elevations, views[-1].distances)]
+            assert [visit["azimuth"], visit["elevation"], visit["distance"]] == placed, "where the region's first camera stands"
+            assert (visit["neighbours"], visit["norm_main"]) == (report.neighbours, report.norm_main)
+            assert (visit["norm_projected"], visit["norm_fused"]) == (report.norm_projected, report.norm_fused)
+            assert (visit["indicator"], visit["weight"]) == (indicators.tolist(), weights.tolist()), "as drawn from"
+            assert visit["t_local"] == states[visit["region"]]
+        both_fused += all(visit["neighbours"] for visit in visits)
+    assert both_fused > 3
+
+
 @pytest.mark.parametrize("rule", RULES)
 def test_every_rule_moves_the_gaussians_and_resumes_exactly(rule: str) -> None:
     settled = config(f"guidance.rule={rule}", "optimizer.views=2", "guidance.scale=3", "grid.cameras=orbit")
@@ -247,6 +313,26 @@ def test_every_rule_moves_the_gaussians_and_resumes_exactly(rule: str) -> None:
     resumed.load_state_dict(unflatten(*flatten(run.state_dict())))
     expected = [run.step() for _ in range(3)]
     assert [resumed.step() for _ in range(3)] == expected
+    for name, parameter in run.model.params.items():
+        assert torch.equal(parameter, resumed.model.params[name]), name
+
+
+def test_what_a_prior_remembers_is_resumed_too() -> None:
+    settled = config("guidance.scale=1")
+    run = distillation(settled, WanderingPrior())
+    losses(run, 3)
+    resumed = distillation(settled, WanderingPrior())
+    resumed.load_state_dict(unflatten(*flatten(run.state_dict())))
+    assert losses(resumed, 3) == losses(run, 3)
+
+
+def test_a_run_that_is_resumed_between_two_refinements_goes_on_alike() -> None:
+    settled = config("densification.every=20", "densification.start=0", "densification.max_count=75", "densification.grow_gradient=0")
+    run = distillation(settled)
+    losses(run, 15)
+    resumed = distillation(settled)
+    resumed.load_state_dict(unflatten(*flatten(run.state_dict())))
+    assert losses(resumed, 10) == losses(run, 10)
     for name, parameter in run.model.params.items():
         assert torch.equal(parameter, resumed.model.params[name]), name
 
@@ -358,10 +444,58 @@ def test_fusion_lasts_from_start_to_stop() -> None:
     )
     steps = [trace_visits(run.step()) for _ in range(80)]
     assert not any(line["neighbours"] for lines in steps[:40] for line in lines)
+    assert any(line["neighbours"] for line in steps[40]), "40 of 200 is where it starts"
     assert sum(bool(line["neighbours"]) for lines in steps[40:] for line in lines) > 40
     history = flatten(run.fusion.state_dict())
     assert not any(line["neighbours"] for _ in range(30) for line in trace_visits(run.step()))
     assert flatten(run.fusion.state_dict())[1] == history[1], "what nobody will ask for is not written down"
+
+
+def test_nothing_is_fused_during_the_warm_up() -> None:
+    run = distillation(config("gradient_fusion.start=0", "region_sampling.warmup_passes=1", "gradient_fusion.time_window=1"))
+    steps = [trace_visits(run.step()) for _ in range(24)]
+    assert not any(line["neighbours"] for lines in steps[:18] for line in lines), "two of 36 regions a step"
+    assert any(line["neighbours"] for lines in steps[18:] for line in lines)
+
+
+def test_the_samplers_learn_each_regions_loss_at_its_timestep(monkeypatch: pytest.MonkeyPatch) -> None:
+    run = distillation(config("optimizer.views=4", "optimizer.views_per_region=2"))
+    told: list[tuple[float, ...]] = []
+    for sampler in (run.regions, run.timesteps):
+        monkeypatch.setattr(sampler, "record", lambda *values, record=sampler.record: told.append(values) or record(*values))
+    for _ in range(3):
+        told.clear()
+        visits = trace_visits(run.step())
+        assert told[::2] == [(visit["region"], visit["loss"], visit["t"] / 1000) for visit in visits]
+        assert told[1::2] == [(visit["region"], visit["loss_normalised"]) for visit in visits]
+
+
+class Overheard:
+    """A rule, and when it was asked."""
+
+    def __init__(self, rule: Rule) -> None:
+        self.rule = rule
+        self.moments: list[Moment] = []
+        self.perp_neg: list[float] = []
+
+    def perp_neg_at(self, progress: float) -> float:
+        self.perp_neg.append(progress)
+        return self.rule.perp_neg_at(progress)
+
+    def __call__(self, z: Tensor, t: Tensor, views: ViewConditioning, moment: Moment, generator: torch.Generator) -> Guidance:
+        self.moments.append(moment)
+        return self.rule(z, t, views, moment, generator)
+
+
+def test_the_prior_and_the_rule_are_told_how_far_the_run_is(monkeypatch: pytest.MonkeyPatch) -> None:
+    run = distillation(config("timestep_sampling.clip_high=[[0.0, 0.98], [1.0, 0.5]]"))
+    rule = Overheard(run.rule)
+    monkeypatch.setattr(run, "rule", rule)
+    run.iteration = 100
+    run.step()
+    assert run.prior.progress == 0.5
+    assert rule.moments == [Moment(0.5, 20, 740)]
+    assert rule.perp_neg == [0.5]
 
 
 def test_history_follows_the_gaussians_through_densification() -> None:
@@ -377,11 +511,55 @@ def test_history_follows_the_gaussians_through_densification() -> None:
         assert moments["exp_avg"].shape == run.model.params[name].shape
 
 
+def test_an_opacity_reset_voids_what_is_known_of_the_opacities_gradients() -> None:
+    run = distillation(config("densification.every=1000", "densification.start=0", "densification.reset_every=0.05"))
+    for _ in range(9):
+        run.step()
+    assert all(group["values"].any() for name, group in run.fusion.state_dict()["history"].items() if name != "quats")
+    run.step()
+    assert run.model.params["opacities"].sigmoid().max() < 0.03, "it was reset"
+    left = {name: bool(group["values"].any()) for name, group in run.fusion.state_dict()["history"].items()}
+    assert (left["opacities"], left["means"], left["sh0"]) == (False, True, True)
+
+
+def test_no_step_leaves_the_ball_or_the_range_of_widths() -> None:
+    run = distillation(config("optimizer.lr_means=0.5", "optimizer.lr_scales=9"))
+    run.descend({name: -torch.ones_like(parameter) for name, parameter in run.model.params.items()})
+    low, high = run.model.scale_range
+    assert run.model.params["means"].norm(dim=1).max().item() == pytest.approx(run.model.bound)
+    assert run.model.params["scales"].exp().max().item() == pytest.approx(high)
+    run.descend({name: 1e3 * torch.ones_like(parameter) for name, parameter in run.model.params.items()})
+    assert run.model.params["scales"].exp().min().item() == pytest.approx(low)
+
+
 def test_render_size_follows_the_progress() -> None:
     run = distillation(config("optimizer.resolution_steps=[[0.0, 16], [0.5, 24]]"))
     assert run.resolution == 16
     run.iteration = 100
     assert run.resolution == 24
+
+
+def test_each_group_has_adam_with_its_own_rate() -> None:
+    settled = config("optimizer.betas=[0.8, 0.95]", "gaussians.sh_degree=1")
+    for name, optimizer in distillation(settled).optimizers.items():
+        (options,) = optimizer.param_groups
+        assert (options["lr"], options["betas"]) == (getattr(settled.optimizer, f"lr_{name}"), (0.8, 0.95)), name
+        assert options["eps"] <= 1e-12, "gradients of 1e-6 are to be stepped along as well as gradients of 1"
+
+
+def test_backgrounds_are_tinted_greys() -> None:
+    """Each view's is one grey level, drawn for it, with a little of its own in each channel: a standard deviation of 0.02."""
+    prior = GreyPrior()
+    prior.recommended = replace(prior.recommended, backdrops=((0.3, 0.0), (0.7, 0.05)))
+    run = distillation(config("optimizer.views=8", "optimizer.views_per_region=8"), prior)
+    colour = torch.cat([run.sample_views([3]).background for _ in range(200)]).double()
+    dark = colour.mean(dim=1) < 0.5
+    assert dark.double().mean().item() == pytest.approx(0.5, abs=0.05)
+    assert colour[dark].mean().item() == pytest.approx(0.3, abs=0.005)
+    assert colour[~dark].mean().item() == pytest.approx(0.7, abs=0.01)
+    assert colour[dark].std(dim=0).tolist() == pytest.approx([0.02] * 3, rel=0.15)
+    assert colour[~dark].std(dim=0).tolist() == pytest.approx([(0.05**2 + 0.02**2) ** 0.5] * 3, rel=0.15)
+    assert colour.diff(dim=1).std(dim=0).tolist() == pytest.approx([0.02 * 2**0.5] * 2, rel=0.1)
 
 
 def test_only_the_positions_learning_rate_decays() -> None:

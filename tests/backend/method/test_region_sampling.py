@@ -2,6 +2,7 @@
 
 import json
 import math
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -251,6 +252,14 @@ def test_warm_up_leaves_frozen_regions_out_and_catches_up_on_release():
     assert [sampler.draw()[0].region for _ in range(3)] == [1, 1, 1]
 
 
+@pytest.mark.parametrize("seed", range(5))
+def test_a_step_that_ends_a_pass_goes_on_with_the_regions_visited_least(seed):
+    sampler = make(warmup_passes=3, seed=seed)
+    feed(sampler, 1, 1)
+    feed(sampler, 2, 1, 1)
+    assert [drawn.region for drawn in sampler.draw(2)] == [0, 1]
+
+
 def test_disabled_is_uniform_from_the_start_but_for_the_weights():
     sampler = make(enabled=False, warmup_passes=2, indicator="level")
     assert sampler.warmed_up
@@ -269,6 +278,21 @@ def test_frozen_regions_are_never_drawn_and_boosted_ones_more_often():
     assert draws[5] == pytest.approx(2000 * 10 / 44, abs=4 * math.sqrt(2000 * 10 / 44))
 
 
+def drawing(number, sampler):
+    """The sampler, whose generator gives this number and no other."""
+    sampler._rng = SimpleNamespace(random=lambda size=None: number if size is None else np.full(size, number))
+    return sampler
+
+
+def test_the_outermost_random_numbers_draw_regions_that_may_be_drawn():
+    sampler = drawing(0.0, make(enabled=False))
+    sampler.set_weight(0, 0)
+    assert sampler.draw()[0].region == 1, "shares 0, 1/2, 1/2: region 0 has none to hit"
+    # The last of the four points is 3 + (1 - 2^-53), which rounds to 4, the end of the shares.
+    step = drawing(np.nextafter(1, 0), make(DEFAULT, enabled=False)).draw(4)
+    assert step[-1].region % 12 == 11
+
+
 @pytest.mark.parametrize("warmup_passes", [0, 2])
 def test_freezing_every_region_freezes_none(warmup_passes):
     sampler = make(warmup_passes=warmup_passes)
@@ -278,7 +302,7 @@ def test_freezing_every_region_freezes_none(warmup_passes):
     np.testing.assert_array_equal(sampler.weights, 0)
 
 
-@pytest.mark.parametrize("scale", [1e-300, 1e300])
+@pytest.mark.parametrize("scale", [1e-322, 1e-300, 1e300])
 def test_only_the_ratio_of_weights_counts(scale):
     sampler = make()
     for region, weight in enumerate((1, 1, 2)):
@@ -332,6 +356,14 @@ def test_losses_are_divided_by_their_timestep_bins_running_mean():
     assert sampler.record(2, 0.003, 0.049) == pytest.approx(0.003 / 0.002)
     assert sampler.record(0, 5.0, 1.0) == 1  # t = T belongs to the last bin
     assert sampler.record(0, 0.0, 0.3) == 1  # a mean of zero compares nothing
+
+
+def test_a_bins_running_mean_is_over_about_a_hundred_losses():
+    sampler = make(loss_bins=20)
+    for _ in range(300):
+        sampler.record(0, 1.0, 0.5)
+    # The mean moves by a hundredth of the way: 1 + (3 - 1) / 100. The mean of all 301 losses would be 1 + 2 / 301.
+    assert sampler.record(0, 3.0, 0.5) == pytest.approx(3 / 1.02)
 
 
 def test_bins_make_timesteps_comparable():
@@ -422,9 +454,11 @@ def test_a_resumed_run_draws_the_same(indicator):
     np.testing.assert_array_equal(resumed.visits, original.visits)
 
 
-def test_another_grids_state_is_refused_and_changes_nothing():
-    sampler = make()
+@pytest.mark.parametrize("other", [{"grid": DEFAULT}, {"loss_bins": 20}], ids=str)
+def test_another_grids_state_is_refused_and_changes_nothing(other):
+    sampler, stranger = make(), make(**other)
+    feed(stranger, 1, 1, 2)
     before = sampler.state_dict()
     with pytest.raises(ValueError, match="shape"):
-        sampler.load_state_dict(make(DEFAULT).state_dict())
+        sampler.load_state_dict(stranger.state_dict())
     assert sampler.state_dict() == before

@@ -162,6 +162,15 @@ def test_depth_normals_of_a_plane_are_the_planes():
     torch.testing.assert_close(depth_normals(depth, K), expected.expand(SIZE - 2, SIZE - 2, 3))
 
 
+def test_depth_normals_of_a_plane_in_a_picture_that_is_no_square():
+    """z = 3 + 0.5 X - 0.25 Y from 35 x 21 pixels whose axis lies off the middle and whose edges differ."""
+    K = torch.tensor([[40.0, 0, 14], [0, 50, 9], [0, 0, 1]], dtype=torch.float64)
+    x, y = (torch.arange(35, dtype=torch.float64) + 0.5 - 14) / 40, (torch.arange(21, dtype=torch.float64) + 0.5 - 9) / 50
+    depth = 3 / (1 - 0.5 * x + 0.25 * y[:, None])
+    expected = torch.tensor([0.5, -0.25, -1], dtype=torch.float64) / math.sqrt(1 + 0.5**2 + 0.25**2)
+    torch.testing.assert_close(depth_normals(depth, K), expected.expand(19, 33, 3))
+
+
 def test_edges_and_emptiness_have_no_normal():
     alpha = torch.full((9, 9), 0.9, dtype=torch.float64)
     alpha[4, 4] = 0.2
@@ -182,6 +191,43 @@ def test_without_weights_nothing_is_drawn(monkeypatch):
     monkeypatch.setattr(GaussianModel, "render_features", lambda *arguments, **options: pytest.fail("no render is needed"))
     assert surface_terms(model, rendered, viewmats, Ks, OptimizerConfig()).item() == 0
     assert surface_terms(model, rendered, viewmats, Ks, OptimizerConfig(flatness=0.5)).item() == pytest.approx(0.5)
+
+
+@pytest.mark.parametrize("name", ["flatness", "depth_distortion", "normal_consistency"])
+def test_each_term_has_its_weight(name):
+    viewmats, Ks = camera()
+    model = gaussians([[0, -0.2, 0], [0, 0.2, 0.1]], [0.3, 0.2, 0.1], [0.6, 0.5], quats=[turned(20), turned(70)])
+    once = value(model, viewmats, Ks, **{name: 1.0}).item()
+    assert once > 0.001
+    assert value(model, viewmats, Ks, **{name: 0.3}).item() == pytest.approx(0.3 * once)
+
+
+WEIGHTS = {"depth_distortion": 1.0, "normal_consistency": 1.0}
+
+
+def test_terms_do_not_feel_a_turn_of_camera_and_asset_together():
+    scales, opacities = [[0.3, 0.05, 0.2], [0.2, 0.3, 0.04]], [0.6, 0.9]
+    means, turns = [[0.1, -0.2, 0.05], [-0.1, 0.2, 0.1]], [[0.9, 0.3, 0.1, -0.2], [0.8, -0.2, 0.4, 0.1]]
+    expected = value(gaussians(means, scales, opacities, turns), *camera(0, 25), **WEIGHTS).item()
+    assert expected > 0.01
+    for azimuth in (40.0, 130.0, 290.0):
+        a, half = math.radians(azimuth), math.radians(azimuth) / 2
+        c, s = math.cos(half), math.sin(half)
+        turned_means = [[math.cos(a) * x - math.sin(a) * y, math.sin(a) * x + math.cos(a) * y, z] for x, y, z in means]
+        turned_turns = [[c * w - s * z, c * x - s * y, c * y + s * x, c * z + s * w] for w, x, y, z in turns]
+        model = gaussians(turned_means, scales, opacities, turned_turns)
+        assert value(model, *camera(azimuth, 25), **WEIGHTS).item() == pytest.approx(expected)
+
+
+def test_a_wider_picture_of_the_same_scene_has_the_same_terms():
+    model = gaussians([[0, -0.2, 0], [0.1, 0.2, 0.1]], 0.08, [0.6, 0.9], [turned(20), turned(70)])
+    totals = []
+    for width in (21, 33):
+        view = orbit_camera(10, 20, 3.0, 40.0, width, 21)
+        viewmats, Ks = torch.tensor(view.viewmat)[None], torch.tensor(view.K)[None]
+        rendered = model.render(viewmats, Ks, width, 21)
+        totals.append(surface_terms(model, rendered, viewmats, Ks, OptimizerConfig(**WEIGHTS)).item())
+    assert totals[0] == pytest.approx(totals[1]) and totals[0] > 0.001
 
 
 @pytest.mark.parametrize("implementation", ["numba", "torch"])

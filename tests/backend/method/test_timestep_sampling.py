@@ -51,9 +51,10 @@ def test_it_ends_where_the_prior_recommends_unless_the_settings_say_otherwise():
     assert settled(TimestepConfig(), PRIOR).end == 0.3
     assert settled(TimestepConfig(end=0.1), PRIOR).end == 0.1
     assert settled(TimestepConfig(clip_low=((0.0, 0.5), (1.0, 0.4))), PRIOR).end == 0.4, "no lower than is ever permitted"
-    with pytest.raises(ConfigError, match=r"start \(0\.2\) must be above 0\.3") as caught:
-        settled(TimestepConfig(start=0.2), PRIOR)
-    assert "timestep_sampling.end" in caught.value.remedy
+    for start, shown in ((0.2, r"0\.2"), (0.3, r"0\.3")):
+        with pytest.raises(ConfigError, match=rf"start \({shown}\) must be above 0\.3") as caught:
+            settled(TimestepConfig(start=start), PRIOR)
+        assert "timestep_sampling.end" in caught.value.remedy
 
 
 def test_an_end_above_where_the_prior_starts_is_refused_and_needless_where_nothing_falls():
@@ -305,6 +306,7 @@ def test_sqrt_falls_as_the_root_of_the_progress():
     assert [sampler.sample(0, p).t for p in (0, 0.0625, 0.25, 1)] == [900, 700, 500, 100]
     assert sampler.sample(0, 0.25).t_global == pytest.approx(500)
     assert sampler.global_timestep(2.0) == pytest.approx(100)
+    assert make(mode="sqrt", start=1.0).global_timestep(0) == 999, "the last there is"
 
 
 def dreamtime_weight(t):

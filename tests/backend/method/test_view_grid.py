@@ -1,5 +1,7 @@
 """The quantised view space."""
 
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -81,6 +83,16 @@ def test_sampling_is_uniform_in_area():
     assert below == pytest.approx(0.5, abs=0.01)  # four standard deviations
     assert (samples[:, 1] < 45).mean() == pytest.approx((0.5**0.5 - 0.5) / (3**0.5 / 2 - 0.5), abs=0.01)
     assert samples[:, 0].mean() == pytest.approx(120, abs=0.2)
+    assert samples[:, 2].mean() == pytest.approx(3.3, abs=0.01)
+    assert samples[:, 2].std() == pytest.approx(0.4 / 12**0.5, rel=0.02)
+
+
+def test_a_sample_at_the_upper_edge_of_its_band_stays_below_it():
+    highest = SimpleNamespace(uniform=lambda low, high, count: np.full(count, high))  # as rounding may make it
+    for band, edge in enumerate((10.0, 30.0, 60.0)):
+        elevation = DEFAULT.sample(DEFAULT.index(4, band), highest)[0, 1]
+        assert elevation == np.nextafter(edge, 0)
+        assert DEFAULT.region_of(120, elevation, 3.3) == DEFAULT.index(4, band)
 
 
 def test_sampling_repeats_with_the_seed():
@@ -118,6 +130,12 @@ def test_samples_from_anywhere_are_uniform_in_area():
 def test_samples_from_anywhere_repeat_with_the_seed():
     first, second = (DEFAULT.sample_anywhere(np.random.default_rng(7), 3) for _ in range(2))
     np.testing.assert_array_equal(first, second)
+
+
+def test_samples_from_anywhere_take_all_shells():
+    grid = ViewGrid(4, (0.0, 30.0), (1.0, 2.0, 5.0))
+    distances = grid.sample_anywhere(np.random.default_rng(0), 2000)[:, 2]
+    assert distances.mean() == pytest.approx(3, abs=0.15) and distances.max() > 4.9
 
 
 def test_an_orbit_goes_evenly_around():

@@ -12,6 +12,7 @@ from backend.evaluation.gallery.records import JUDGEMENTS, UNKNOWN, Record
 from backend.evaluation.gallery.statistics import (
     MEASURES,
     Estimate,
+    _weights,
     angle_std,
     difference,
     differences,
@@ -43,6 +44,14 @@ class TestMeans:
     def test_one_prompt_has_no_interval(self):
         found = estimate({("cat", 0): 1.0, ("cat", 1): 2.0})
         assert found.value == 1.5 and math.isnan(found.low) and math.isnan(found.high) and not found.clear_of_zero
+
+    def test_the_seed_decides_and_nothing_else(self):
+        table = {(prompt, seed): float(ord(prompt) * 7 % 11 + seed) for prompt in "abcdefgh" for seed in range(3)}
+        found = []
+        for seed in (0, 0, 1):
+            _weights.cache_clear()
+            found.append(estimate(table, seed=seed))
+        assert found[0] == found[1] != found[2] and found[0].value == found[2].value
 
     @given(TABLES, st.randoms())
     @settings(max_examples=50, deadline=None)
@@ -79,6 +88,10 @@ class TestMeans:
         clustered = estimate({(str(p), s): levels[p] for p in range(10) for s in range(4)})
         independent = estimate({(f"{p} {s}", 0): levels[p] for p in range(10) for s in range(4)})
         assert clustered.high - clustered.low > 1.6 * (independent.high - independent.low)
+
+    @pytest.mark.parametrize(("low", "high", "clear"), [(-2, -1, True), (1, 2, True), (-1, 1, False), (0, 1, False), (-1, 0, False)])
+    def test_an_interval_is_clear_of_zero_on_either_side(self, low, high, clear):
+        assert Estimate((low + high) / 2, low, high).clear_of_zero is clear
 
 
 class TestDifferences:

@@ -45,6 +45,7 @@ def test_what_is_added_is_orthogonal_and_capped(seed, main_power, history_power,
     assert sum(n["weight"] for n in result.neighbours) == pytest.approx(1)
 
 
+@settings(deadline=None)
 @given(st.integers(0, 2**32 - 1))
 def test_the_vectorised_form_is_the_papers_sum_over_neighbours(seed):
     generator = torch.Generator().manual_seed(seed)

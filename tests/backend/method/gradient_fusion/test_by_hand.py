@@ -88,6 +88,13 @@ def test_the_time_window_is_inclusive_and_scales_with_t():
     assert len(fuse(fusion, 0, 301, 1, group(0, 1)).neighbours) == 0
 
 
+def test_at_the_lowest_timesteps_too_only_what_was_recorded_counts():
+    fusion = make()
+    record(fusion, 1, 20, 0, group(1, 0))
+    for t in (0, 20):
+        assert [(n["region"], n["weight"]) for n in fuse(fusion, 0, t, 1, group(0, 1)).neighbours] == [(1, 1.0)]
+
+
 def test_very_old_and_distant_neighbours_still_have_weights():
     fusion = make(age_scale=0.01)
     record(fusion, 1, 500, 0, group(1, 0))

@@ -175,6 +175,19 @@ def test_an_empty_history_resumes():
     assert fusion.nbytes == 0
 
 
+def test_a_history_that_is_loaded_replaces_the_one_there():
+    saved, fusion = make(cap=math.inf), make(cap=math.inf)
+    record(saved, 1, 500, 3, group(1, 0))
+    for region in (1, 2):
+        record(fusion, region, 510, 7, group(0, 2))
+    fusion.load_state_dict(saved.state_dict())
+    result = fuse(fusion, 0, 500, 8, group(0, 1))
+    assert [(n["region"], n["t"], n["age"]) for n in result.neighbours] == [(1, 500, 5)], "region 2 has none any more"
+    torch.testing.assert_close(result.gradients["a"], torch.tensor([[1.0, 1.0]]))
+    fusion.load_state_dict(make().state_dict())
+    assert fuse(fusion, 0, 500, 8, group(0, 1)).neighbours == []
+
+
 def test_another_grids_history_is_refused():
     fusion = make(DEFAULT)
     record(fusion, 0, 500, 0, group(1, 0))

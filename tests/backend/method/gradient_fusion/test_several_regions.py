@@ -6,7 +6,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from backend.method.region_gradients import RegionGradients
@@ -14,6 +14,7 @@ from backend.method.region_gradients import RegionGradients
 from .gradients import DEFAULT, SHAPES, fuse, group, make, random_gradients, record
 
 
+@settings(deadline=None)
 @given(st.integers(0, 2**32 - 1), st.sampled_from(["group", "global"]), st.sampled_from([0.3, math.inf]))
 def test_each_region_of_a_step_is_fused_as_if_alone(seed, projection, cap):
     rng, generator = np.random.default_rng(seed), torch.Generator().manual_seed(seed)
@@ -58,6 +59,21 @@ def test_the_regions_of_a_step_do_not_see_each_other_and_all_are_recorded():
     fusion.record([0, 1], [500, 510], 0, main)
     third = fuse(fusion, 2, 505, 1, group(1, 1))
     assert [(n["region"], n["t"]) for n in third.neighbours] == [(0, 500), (1, 510)]
+
+
+def test_the_regions_of_a_step_are_remembered_as_if_recorded_one_by_one():
+    generator = torch.Generator().manual_seed(0)
+    together, alone = make(DEFAULT, storage="float16"), make(DEFAULT, storage="float16")
+    for iteration, regions in enumerate(([7, 3, 30, 12], [3, 8, 7, 8])):
+        gradients, t = [random_gradients(generator, scale=10.0**k) for k in range(4)], [500, 480, 470, 520]
+        together.record(regions, t, iteration, RegionGradients.of(gradients))
+        for region, at, one in zip(regions, t, gradients, strict=True):
+            record(alone, region, at, iteration, one)
+    one, other = together.state_dict(), alone.state_dict()
+    assert one["entries"] == other["entries"] and len(one["entries"]) == 5
+    for name in SHAPES:
+        assert torch.equal(one["history"][name]["values"], other["history"][name]["values"]), name
+        assert torch.equal(one["history"][name]["scales"], other["history"][name]["scales"]), name
 
 
 def test_a_region_that_comes_twice_in_a_step_keeps_its_last_gradient():
