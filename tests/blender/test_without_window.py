@@ -55,7 +55,7 @@ class TestJobs:
         assert job.status == "finished" and json.loads((job.path / "state.json").read_text())["status"] == "finished"
 
     def test_how_far_it_is_is_told(self, worker, capfd):
-        worker("quick")
+        worker("steps")  # for two seconds; of a quick run everything may be heard at once, and the last of it told
         ops.generate()
         assert "CoGrad3D | a red cat | Shaping" in capfd.readouterr().out
 
