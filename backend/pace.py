@@ -10,7 +10,7 @@ from itertools import accumulate
 class Pace:
     """Iterations a second, and the seconds that are left.
 
-    Runs begin with small renders, and an iteration with larger ones takes longer: of twice the edge, 1.7 times as long with the built-in
+    Runs begin with small renders, and an iteration with larger ones takes longer: of twice the edge, 1.7 to 2 times as long with the built-in
     prior, more with larger models. It is taken to go with the edge, so what is measured is edges a second. The first iteration, in which
     kernels are compiled and memory is laid out, does not count.
 
