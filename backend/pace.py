@@ -10,9 +10,9 @@ from itertools import accumulate
 class Pace:
     """Iterations a second, and the seconds that are left.
 
-    Runs begin with small renders, and an iteration with larger ones takes longer: of twice the edge, 1.7 to 2 times as long with the built-in
-    prior, more with larger models. It is taken to go with the edge, so what is measured is edges a second. The first iteration, in which
-    kernels are compiled and memory is laid out, does not count.
+    Runs begin with small renders, and an iteration with larger ones takes longer: with twice the edge 1.7 to 2 times as long for the
+    built-in prior, longer for larger models. It is taken to go with the edge, so what is measured is edges a second. The first iteration,
+    in which kernels are compiled and memory is laid out, does not count.
 
     Args:
         resolutions: edge of each iteration's renders, pixels.

@@ -13,6 +13,7 @@ from .setup.situation import Situation
 
 INTERVAL = 5.0
 """Seconds between two lines about the same step: a log of an hour stays readable."""
+_PROMPT_LETTERS = 60
 
 
 class Narrator:
@@ -38,7 +39,7 @@ def of_job(job: Job) -> tuple[str, str]:
     if not job.phase or job.status.is_over:
         return "", ""
     progress = job.progress if job.progress is not None and job.progress.phase == job.phase else None
-    parts = [job.spec.prompt, wording.progress_text(progress, job.phase)]
+    parts = [wording.shortened(job.spec.prompt, _PROMPT_LETTERS), wording.progress_text(progress, job.phase)]
     if progress is not None and progress.seconds_left >= 0:
         parts.append(f"Time left {wording.duration(progress.seconds_left)}")
     elif job.phase_message:
@@ -47,6 +48,6 @@ def of_job(job: Job) -> tuple[str, str]:
 
 
 def of_environment(situation: Situation) -> tuple[str, str]:
-    """What is done to the environment, and how far that is: `Fetching torch | 40 %`."""
+    """What is done to the environment, and how far that is: `Fetching torch | 40%`."""
     done = "" if situation.fraction is None else f" | {situation.fraction:.0%}"
     return situation.progress, f"{situation.progress}{done}" if situation.progress else ""

@@ -20,8 +20,8 @@ UNKNOWN = math.nan
 """A measure that was not taken: its model was not given, or the result has no such thing."""
 
 
-_LATER = {"clip_b32_model", "clip_l14_model", "vqa_score_model", "image_reward_model"}
-"""Columns that records of version 0.2.0 do not have."""
+_ADDED = {"clip_b32_model", "clip_l14_model", "vqa_score_model", "image_reward_model"}
+"""Columns that were added later: files of before lack them, and are read all the same."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -160,10 +160,10 @@ def _cell(value: object) -> str:
 
 
 def _from_cells(row: Mapping[str, str | None]) -> Record:
-    """Columns of a later version are ignored, and one of an earlier version lacks `_LATER`. Raises `KeyError` or `ValueError`."""
+    """Columns of a later version are ignored, and an earlier one's files lack `_ADDED`. Raises `KeyError` or `ValueError`."""
     values: dict[str, object] = {}
     for field in fields(Record):
-        cell = row.get(field.name, "") if field.name in _LATER else row[field.name]
+        cell = row.get(field.name, "") if field.name in _ADDED else row[field.name]
         if cell is None:
             raise ValueError(f"a line ends before its {field.name}")
         if field.type == "float":
