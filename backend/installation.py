@@ -1,4 +1,4 @@
-"""Makes, completes, repairs, verifies and removes the environment of `environment.py`. Standard library only."""
+"""Makes, completes, repairs and verifies the environment of `environment.py`; `removal` takes it away. Standard library only."""
 
 from __future__ import annotations
 
@@ -208,7 +208,7 @@ def install(
         VerificationError: something does not work afterwards.
     """
     environment = plan.environment
-    with told_as_setup_error(environment.root, _ELSEWHERE), _installer_lock(environment.root, report) as lock:
+    with told_as_setup_error(environment.root, _ELSEWHERE), installer_lock(environment.root, report) as lock:
         if not verify_again and environment.state(thorough=True).status is Status.READY:
             return environment.marker() or {}
         installer = _Installer(plan, report, lock)
@@ -260,48 +260,6 @@ def _empty(folder: Path, *, but: str) -> None:
             entry.unlink()
 
 
-def remove(environment: Environment) -> bool:
-    """Delete the environment; False where there was none.
-
-    Raises:
-        SetupError: the folder is not ours, or in use.
-    """
-    root = Path(os.path.realpath(environment.root))  # of a link it is what it leads to that takes the room
-    absent = environment.state().status is Status.ABSENT
-    if absent and not _doomed(root):
-        return False
-    if not absent and not environment.is_ours():
-        raise SetupError(
-            f"{environment.root} is no environment of CoGrad3D, so it is left alone.", remedy="Name the right folder with --location."
-        )
-    with _installer_lock(environment.root, None):
-        if not absent:
-            # First out of the way, then deleted: an interrupted removal leaves nothing that looks like an environment.
-            try:
-                os.replace(root, root.with_name(f".{root.name}-removed-{os.getpid()}"))
-            except OSError as error:
-                raise SetupError(
-                    f"{environment.root} cannot be removed: {error.strerror or error}.",
-                    remedy="End the programs that use it, then try again.",
-                ) from error
-        for folder in _doomed(root):
-            shutil.rmtree(folder, ignore_errors=True)
-        if left := _doomed(root):
-            raise SetupError(f"Not all of {environment.root} could be removed: {left[0]} is left.", remedy="Delete that folder yourself.")
-        if environment.root.is_symlink():
-            environment.root.unlink()
-    return True
-
-
-def _doomed(root: Path) -> list[Path]:
-    """Environments that were at this place and whose removal was begun."""
-    name = re.compile(re.escape(f".{root.name}-removed-") + r"\d+")
-    try:
-        return [folder for folder in root.parent.iterdir() if name.fullmatch(folder.name)]
-    except OSError:
-        return []
-
-
 def download_wheels(folder: Path, report: Report = silent, *, python: str | None = None, allow_cuda: bool = False) -> None:
     """Fill `folder` with the wheels that a computer of this kind needs, for an installation without a network.
 
@@ -324,7 +282,7 @@ def download_wheels(folder: Path, report: Report = silent, *, python: str | None
 
 
 @contextlib.contextmanager
-def _installer_lock(root: Path, report: Report | None) -> Iterator[BinaryIO]:
+def installer_lock(root: Path, report: Report | None) -> Iterator[BinaryIO]:
     """Hold the lock of this environment's installer: a file beside the folder, locked by the system, so that no dead process holds it.
 
     Where another process has it: wait if there is somebody to tell so (`report`), else refuse.

@@ -10,7 +10,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from .. import attached, environment, installation
+from .. import attached, environment, installation, removal
 from ..console import Console, printable
 from ..environment import Environment, Status
 from ..errors import SetupError, UsageError
@@ -98,7 +98,7 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _remove(target: Environment, console: Console) -> int:
-    removed = installation.remove(target)
+    removed = removal.remove(target)
     if target.root == environment.remembered_location():
         environment.remember_location(None)
     console.say(f"Removed {target.root}." if removed else f"There is no environment in {target.root}.")

@@ -244,7 +244,7 @@ class TestInstall:
             raise OSError(errno.EIO, os.strerror(errno.EIO))
 
         monkeypatch.setattr(installation, "try_lock", refuse)
-        with pytest.raises(SetupError, match=os.strerror(errno.EIO)), installation._installer_lock(root, silent):
+        with pytest.raises(SetupError, match=os.strerror(errno.EIO)), installation.installer_lock(root, silent):
             pytest.fail("installing without a lock")
 
     def test_a_second_installer_waits_and_finds_the_work_done(self, root, pip, monkeypatch):
@@ -255,7 +255,7 @@ class TestInstall:
             texts.append(progress.text)
             told.set()
 
-        with installation._installer_lock(root, None):
+        with installation.installer_lock(root, None):
             second = threading.Thread(target=installation.install, args=(plan, report))
             second.start()
             assert told.wait(10) and "waiting" in texts[0]

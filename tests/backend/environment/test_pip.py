@@ -114,7 +114,7 @@ def test_the_lock_outlives_a_killed_installer_as_long_as_its_pip(root):
     script = (
         "import sys; from backend import environment, installation, pip_process\n"
         "target = environment.Environment(sys.argv[1]); plan = installation.plan(target)\n"
-        "with installation._installer_lock(target.root, None) as lock:\n"
+        "with installation.installer_lock(target.root, None) as lock:\n"
         "    target.root.mkdir(); print('holds', flush=True)\n"
         "    pip_process.Pip(target, plan.download_bytes, pip_process.silent, lock).run(['sleep', '2'])\n"
     )
@@ -123,8 +123,8 @@ def test_the_lock_outlives_a_killed_installer_as_long_as_its_pip(root):
     time.sleep(0.5)
     first.send_signal(signal.SIGKILL)
     first.wait()
-    with pytest.raises(SetupError, match="Another process"), installation._installer_lock(root, None):
+    with pytest.raises(SetupError, match="Another process"), installation.installer_lock(root, None):
         pass
-    with installation._installer_lock(root, silent):  # waits for the two seconds to pass
+    with installation.installer_lock(root, silent):  # waits for the two seconds to pass
         pass
     first.stdout.close()
