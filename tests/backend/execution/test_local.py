@@ -47,15 +47,6 @@ def run(tasks, *, processes=2, retries=1, **options):
         return list(executor.run(tasks, retries=retries))
 
 
-@pytest.fixture(autouse=True)
-def children_hear_interrupts():
-    """Also where these tests were begun in the background by a script, which has them ignored, and so in all that they begin."""
-    before = signal.getsignal(signal.SIGINT)
-    signal.signal(signal.SIGINT, signal.default_int_handler)
-    yield
-    signal.signal(signal.SIGINT, before)
-
-
 class TestOutcomes:
     def test_they_come_as_the_tasks_end(self):
         tasks = [python("slow", "import time; time.sleep(1.5)"), python("quick", "pass"), python("next", "pass")]
