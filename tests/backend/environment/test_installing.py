@@ -88,6 +88,18 @@ def install(root: Path, **options) -> dict:
     return installation.install(installation.plan(Environment(root)), **options)
 
 
+def let_pip_fail(root, monkeypatch, reason: str) -> None:
+    """Numpy is missing, and pip ends with this error where it is to install it."""
+
+    def fails(self, command, hear=lambda line: None):
+        hear(f"ERROR: {reason}\n")
+        return 1 if "--requirement" in command else 0
+
+    put_environment(root, marker=False)
+    next(root.rglob("numpy-*.dist-info/RECORD")).unlink()
+    monkeypatch.setattr(Pip, "run", fails)
+
+
 class TestInstall:
     def test_cpu_build_from_pytorchs_index_then_the_rest(self, root, pip):
         marker = install(root)
@@ -189,13 +201,7 @@ class TestInstall:
 
     @pytest.mark.parametrize("reason", ["[Errno 28] No space left on device", "[WinError 112] There is not enough space on the disk"])
     def test_no_room_is_no_matter_of_the_network(self, root, pip, monkeypatch, reason):
-        def fails(self, command, hear=lambda line: None):
-            hear(f"ERROR: Could not install packages due to an OSError: {reason}\n")
-            return 1 if "--requirement" in command else 0
-
-        put_environment(root, marker=False)
-        next(root.rglob("numpy-*.dist-info/RECORD")).unlink()
-        monkeypatch.setattr(Pip, "run", fails)
+        let_pip_fail(root, monkeypatch, f"Could not install packages due to an OSError: {reason}")
         with pytest.raises(ResourceError, match="The disk is full") as error:
             install(root)
         assert "network" not in error.value.remedy and "TMPDIR" in error.value.remedy
@@ -209,13 +215,7 @@ class TestInstall:
         ],
     )
     def test_a_file_that_cannot_be_written_is_none_either(self, root, pip, monkeypatch, reason, remedy):
-        def fails(self, command, hear=lambda line: None):
-            hear(f"ERROR: {reason}\n")
-            return 1 if "--requirement" in command else 0
-
-        put_environment(root, marker=False)
-        next(root.rglob("numpy-*.dist-info/RECORD")).unlink()
-        monkeypatch.setattr(Pip, "run", fails)
+        let_pip_fail(root, monkeypatch, reason)
         with pytest.raises(SetupError) as error:
             install(root)
         assert remedy in error.value.remedy
