@@ -10,17 +10,16 @@ from itertools import accumulate
 class Pace:
     """Iterations a second, and the seconds that are left.
 
-    Runs begin with small renders, and an iteration with larger ones takes longer: with twice the edge 1.7 to 2 times as long for the
-    built-in prior, longer for larger models. It is taken to go with the edge, so what is measured is edges a second. The first iteration,
-    in which kernels are compiled and memory is laid out, does not count.
+    Runs begin with small renders, and an iteration with larger ones takes longer: how much longer is taken to be known beforehand, and
+    what is measured is work a second. The first iteration, in which kernels are compiled and memory is laid out, does not count.
 
     Args:
-        resolutions: edge of each iteration's renders, pixels.
+        work: of each iteration, in any unit (`DiffusionPrior.cost_power`).
         window: iterations that the speed is measured over, at most.
     """
 
-    def __init__(self, resolutions: Sequence[int], window: int = 50) -> None:
-        self._work = list(accumulate(resolutions, initial=0))
+    def __init__(self, work: Sequence[float], window: int = 50) -> None:
+        self._work = list(accumulate(work, initial=0.0))
         self._ends: deque[tuple[int, float]] = deque(maxlen=window + 1)
 
     def tick(self, done: int, now: float) -> None:
@@ -40,7 +39,7 @@ class Pace:
 
     @property
     def _speed(self) -> float:
-        """Edges a second, in pixels; 0 while unknown."""
+        """Work a second; 0 while unknown."""
         if len(self._ends) < 2:
             return 0.0
         (first, began), (last, ended) = self._ends[0], self._ends[-1]

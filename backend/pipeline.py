@@ -106,6 +106,7 @@ class _Run:
         rasterize.load(rasterize.choose_implementation(device, self.config.run.rasterizer).name)
         meshing.load()
         self._take_up(device)
+        self._warn_of_unheeded_words()
 
     def _load_prior(self, device: torch.device) -> DiffusionPrior:
         return load_prior(self.config.prior, device, seed=self.config.run.seed, progress=self._tell_of_prior)
@@ -138,6 +139,12 @@ class _Run:
         message = f"What was saved after step {steps} cannot be read: the run {onward}."
         self.emit(Notice(code="checkpoint", message=message, remedy="If that happens again, check the disk for errors."))
 
+    def _warn_of_unheeded_words(self) -> None:
+        if self.spec.negative_prompt and not self.distillation.rule.heeds_negative_prompt():
+            message = "The negative prompt makes no difference: at a prompt strength of 1 the image model is asked for the prompt alone."
+            remedy = "A prompt strength (guidance.scale) above 1 lets it count; steps take longer then."
+            self.emit(Notice(code="negative_prompt", message=message, remedy=remedy))
+
     def _tell_of_prior(self, message: str) -> None:
         self.control.raise_if_cancelled()
         self.emit(Phase(name="prior", message=message))
@@ -165,7 +172,8 @@ class _Run:
 
     def _optimise(self) -> None:
         total, every = self.config.optimizer.iterations, self.config.run
-        pace, last_told, line = Pace([self.distillation.resolution_at(i / total) for i in range(total)]), 0.0, None
+        pace = Pace([self.distillation.resolution_at(i / total) ** self.prior.cost_power for i in range(total)])
+        last_told, line = 0.0, None
         while self.distillation.iteration < total and not self.control.should_stop:
             self._obey()
             self.control.has_unsaved = True

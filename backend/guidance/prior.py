@@ -111,6 +111,8 @@ class DiffusionPrior(ABC):
         views_per_prediction: views that are predicted together, each in the light of the others: rows of a batch come in groups of so many.
         memory: how much memory it uses, a mode of `guidance.memory`; empty where there are no modes.
         progress: share of the run that is done, 0..1, told before each step: early ones may be done more cheaply.
+        cost_power: the power of the renders' edge that a step's time is taken to go with. 2 for networks, which work on every pixel: of the
+            shape of Stable Diffusion 1.5 a step at 512 pixels took 5.2 times as long as one at 256, on a CPU.
     """
 
     name: str
@@ -121,6 +123,7 @@ class DiffusionPrior(ABC):
     views_per_prediction: int = 1
     memory: str = ""
     progress: float = 0.0
+    cost_power: float = 2.0
 
     @property
     def num_train_timesteps(self) -> int:

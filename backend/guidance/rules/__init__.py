@@ -18,7 +18,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ...config import PERP_NEG_OF_RULES, GuidanceConfig, Schedule, value_at
+from ...config import PERP_NEG_OF_RULES, GuidanceConfig, Schedule, extremes, value_at
 from .. import perpendicular
 from ..prior import NOMINAL_SCALE, Conditioning, DiffusionPrior
 from ..prompts import ViewConditioning
@@ -101,12 +101,24 @@ class Rule(ABC):
 
     def scale_at(self, progress: float) -> float:
         """s: `guidance.scale`, else the prior's share of `guidance.nominal_scale` (or `least_scale`), else what the prior recommends."""
+        nominal = self.config.nominal_scale
+        return self._scale(None if nominal is None else value_at(nominal, progress))
+
+    def _scale(self, nominal: float | None) -> float:
+        """s where `guidance.nominal_scale` has this value."""
         recommended = self.prior.recommended.guidance_scale
         if self.config.scale is not None:
             return self.config.scale
-        if self.config.nominal_scale is None:
+        if nominal is None:
             return recommended
-        return max(share_of_nominal(value_at(self.config.nominal_scale, progress), recommended), self.config.least_scale)
+        return max(share_of_nominal(nominal, recommended), self.config.least_scale)
+
+    def heeds_negative_prompt(self) -> bool:
+        """Whether the negative prompt has a part in any step: at s = 1, without Perp-Neg's negatives, it is never asked for."""
+        if self.config.view_prompts and extremes(self.settled_perp_neg(self.config))[1] > 0:
+            return True
+        nominal = self.config.nominal_scale
+        return any(self._scale(value) != 1 for value in ((None,) if nominal is None else extremes(nominal)))
 
     def perp_neg_at(self, progress: float) -> float:
         """The factor of Perp-Neg's weights at this progress."""

@@ -28,3 +28,7 @@ class ClassifierScoreDistillation(Rule):
         residual = combine_branches(predictions, views, 1.0) - predictions[0]
         gradient = self.clamped(self.weight(t) * residual, moment.progress)
         return Guidance(gradient / len(z), mean_square(residual))
+
+    def heeds_negative_prompt(self) -> bool:
+        """Always: e_u is in the difference, whatever s is."""
+        return True

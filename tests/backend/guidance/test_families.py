@@ -311,6 +311,12 @@ def test_a_few_steps_of_distillation(priors: dict[str, Any], kind: str) -> None:
         assert not torch.equal(parameter, before[name]), name
 
 
+@pytest.mark.parametrize("kind", KINDS)
+def test_only_models_that_bring_their_guidance_with_them_heed_no_negative_prompt(priors: dict[str, Any], kind: str) -> None:
+    assert distillation(priors[kind]).rule.heeds_negative_prompt() == (kind != "flux")
+    assert distillation(priors[kind], "guidance.scale=2").rule.heeds_negative_prompt()
+
+
 def test_the_highest_level_of_a_flow_gives_finite_gradients(priors: dict[str, Any]) -> None:
     run = distillation(priors["sd3"], "timestep_sampling.clip_high=1", "timestep_sampling.start=1")
     gradients, losses = run.main_gradients(run.sample_views([0, 1, 2, 3]), [999] * 4)

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
 from backend.control import Control
+from backend.embedded.exact_prior import ExactPrior
+from backend.method.optimizer import Distillation
 from backend.pace import Pace
 from backend.protocol import Event, Progress
 
@@ -44,6 +47,29 @@ def test_larger_renders_take_longer() -> None:
         left[done] = pace.seconds_left
     assert [left[done] for done in (2, 10, 12, 20)] == pytest.approx([28.0, 20.0, 16.0, 0.0])
     assert pace.per_second == pytest.approx(0.5)
+
+
+@pytest.mark.parametrize("power", [1.0, 2.0])
+def test_what_is_told_counts_how_the_image_models_steps_grow(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, power: float) -> None:
+    """By a clock on which a step takes a second at 64 pixels, and at 128 as many as the model says."""
+    settled, now, left = config("optimizer.iterations=8", "optimizer.resolution_steps=[[0.0, 64], [0.5, 128]]"), 0.0, []
+    monkeypatch.setattr("backend.pipeline.time", SimpleNamespace(monotonic=lambda: now))
+    monkeypatch.setattr(ExactPrior, "cost_power", power)
+    step = Distillation.step
+
+    def timed(self: Distillation) -> dict[str, Any]:
+        nonlocal now
+        now += (self.resolution / 64) ** power
+        return step(self)
+
+    monkeypatch.setattr(Distillation, "step", timed)
+    execute(make_job(tmp_path, settled), settled, emit=lambda event: left.append(event.seconds_left) if is_of_a_step(event) else None)
+    large = 2**power
+    assert left == pytest.approx([-1, *(4 * large + small for small in (2, 1, 0)), *(count * large for count in (3, 2, 1, 0))])
+
+
+def is_of_a_step(event: Event) -> bool:
+    return isinstance(event, Progress) and event.phase == "optimise"
 
 
 def test_one_that_goes_on() -> None:

@@ -121,3 +121,13 @@ def test_what_a_prior_warns_of_is_told(tmp_path: Path, monkeypatch: pytest.Monke
     events: list[Event] = []
     execute(make_job(tmp_path, config("optimizer.iterations=3")), config("optimizer.iterations=3"), emit=events.append)
     assert [event.message for event in events if isinstance(event, Notice)] == ["It runs as it is."]
+
+
+@pytest.mark.parametrize(("negative", "scale", "told"), [("a blue car", 1, True), ("a blue car", 2, False), ("", 1, False)])
+def test_a_negative_prompt_that_makes_no_difference_is_told_of(tmp_path: Path, negative: str, scale: float, told: bool) -> None:
+    small = config("optimizer.iterations=1", f"guidance.scale={scale}")
+    events: list[Event] = []
+    execute(make_job(tmp_path, small, negative_prompt=negative), small, emit=events.append)
+    notices = [event for event in events if isinstance(event, Notice)]
+    assert [notice.code for notice in notices] == ["negative_prompt"] * told
+    assert all("makes no difference" in notice.message for notice in notices)

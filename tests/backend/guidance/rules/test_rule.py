@@ -197,6 +197,40 @@ def test_every_rule_gives_the_same_gradient_for_the_same_generator_state(prior: 
 
 
 @pytest.mark.parametrize("name", RULE_NAMES)
+@pytest.mark.parametrize("scale", [0.0, 1.0, 3.0])
+@pytest.mark.parametrize("perp_neg", [0.0, 0.5])
+def test_every_rule_knows_whether_it_heeds_the_negative_prompt(prior: ToyPrior, name: str, scale: float, perp_neg: float) -> None:
+    z, t = torch.randn(1, 3, 4, 4, dtype=torch.float64), steps(500)
+    opposing = [("orange", -perp_neg)] if perp_neg else []
+    gradients = [
+        call(make(prior, name, scale=scale, perp_neg=perp_neg), z, t, ask(prior, "red", negative, opposing=opposing)).gradient
+        for negative in ("", "blurry")
+    ]
+    heeds = not torch.equal(*gradients)
+    assert heeds == (name == "csd" or scale != 1 or perp_neg > 0)
+    assert make(prior, name, scale=scale, perp_neg=perp_neg).heeds_negative_prompt() == heeds
+
+
+@pytest.mark.parametrize(
+    ("recommended", "name", "settings", "heeds"),
+    [
+        (1.0, "sds", {}, False),
+        (1.0, "sds", {"nominal_scale": 100.0}, False),
+        (1.0, "sds", {"nominal_scale": 100.0, "least_scale": 2.5}, True),
+        (1.0, "perp_neg", {}, True),
+        (1.0, "perp_neg", {"view_prompts": False}, False),
+        (100.0, "sds", {}, True),
+        (100.0, "sds", {"nominal_scale": ((0.0, 1.0), (1.0, 1.0))}, False),
+        (100.0, "sds", {"nominal_scale": ((0.0, 1.0), (0.9, 1.0), (1.0, 7.5))}, True),
+    ],
+)
+def test_the_negative_prompt_is_heeded_where_guidance_goes_beyond_the_prompt(
+    recommended: float, name: str, settings: dict, heeds: bool
+) -> None:
+    assert make(ToyPrior(guidance_scale=recommended), name, **settings).heeds_negative_prompt() == heeds
+
+
+@pytest.mark.parametrize("name", RULE_NAMES)
 def test_every_rule_bounds_its_gradient_before_the_average(prior: ToyPrior, name: str) -> None:
     bound = 1e-6
     rule = make(prior, name, scale=3.0, clamp=((0.0, 0.0), (0.5, bound)))
