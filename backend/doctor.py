@@ -108,21 +108,23 @@ def _environment(target: Environment) -> tuple[Finding, dict[str, Any]]:
         state = target.state(thorough=True)
         data = {"location": str(target.root), "status": state.status.value}
         name = str(target.root)
-        remedy = "python3 -m backend setup" if state.status is Status.ABSENT else "python3 -m backend setup --repair"
+        remedy = _setup_that_mends(target, state.status)
         if state.status is not Status.READY:
             detail = state.detail if str(target.root) in state.detail else f"{target.root}: {state.detail}"
-            return Finding(
-                "environment",
-                MISSING,
-                detail.rstrip("."),
-                "python3 -m backend setup --location DIR" if state.status is Status.FOREIGN else remedy,
-                data,
-            ), {}
+            return Finding("environment", MISSING, detail.rstrip("."), remedy, data), {}
         python = target.python
     facts = _facts(python)
     if "error" in facts:
         return Finding("environment", MISSING, f"{name} does not work: {facts['error']}", remedy, data), {}
     return Finding("environment", OK, f"{name}, complete", data=data), facts
+
+
+def _setup_that_mends(target: Environment, status: Status) -> str:
+    if status is Status.FOREIGN:
+        if environment.location_of_variable() == target.root:  # which wins over --location
+            return "Correct the variable COGRAD3D_ENV, or unset it."
+        return "python3 -m backend setup --location DIR"
+    return "python3 -m backend setup" if status is Status.ABSENT else "python3 -m backend setup --repair"
 
 
 def _facts(python: Path) -> dict[str, Any]:

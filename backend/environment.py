@@ -281,15 +281,16 @@ def _record_holds(record: Path) -> bool:
     site_packages = record.parent.parent
     try:
         with record.open(newline="", encoding="utf-8") as rows:
-            for path, _, size in csv.reader(rows):
-                if path.endswith(".pyc"):
-                    continue
-                found = os.stat(site_packages / path).st_size
-                if size and found != int(size):
-                    return False
-    except (OSError, ValueError):
+            files = list(csv.reader(rows))
+        for path, _, size in files:
+            if path.endswith(".pyc"):
+                continue
+            found = os.stat(site_packages / path).st_size
+            if size and found != int(size):
+                return False
+    except (OSError, ValueError, csv.Error):
         return False
-    return True
+    return bool(files)  # a power failure can leave nothing of the record itself
 
 
 # --- Processes inside it

@@ -249,7 +249,7 @@ def verify(environment: Environment, report: Report = silent) -> dict[str, Any]:
     return found
 
 
-def _empty(folder: Path, *, but: str) -> None:
+def empty(folder: Path, *, but: str) -> None:
     """Delete what is in a folder but for one file. The folder itself may be a link, or the root of a disk."""
     for entry in folder.iterdir():
         if entry.name == but:
@@ -342,7 +342,7 @@ class _Installer:
         try:
             root.mkdir(parents=True, exist_ok=True)
             write_whole(root / OWNER_FILE, "Made by `python3 -m backend setup` of CoGrad3D; `--remove` takes it away.\n")
-            _empty(root, but=OWNER_FILE)
+            empty(root, but=OWNER_FILE)
         except OSError as error:
             raise SetupError(f"{root} cannot be made: {error.strerror or error}.", remedy=_ELSEWHERE) from error
         if self._pip.run([source, "-m", "venv", str(root)]) == 0:

@@ -180,7 +180,7 @@ def memory() -> tuple[int | None, int | None]:
 def existing_parent(path: Path) -> Path:
     """The path itself or the nearest folder above it that exists."""
     path = Path(os.path.abspath(path))
-    while not path.exists() and path != path.parent:
+    while not os.path.exists(path) and path != path.parent:  # pathlib's raises where a folder cannot be looked into
         path = path.parent
     return path
 

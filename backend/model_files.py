@@ -204,7 +204,7 @@ class _Search:
     def look_through(self, root: Path) -> None:
         """Look in a folder and what is below it, the shallow first."""
         self._real_root = os.path.realpath(root)
-        starts = [root / name for name in LAYOUTS if (root / name).is_dir()] or [root]
+        starts = [root / name for name in LAYOUTS if os.path.isdir(root / name)] or [root]  # pathlib's raises where nobody may look
         waiting = deque((start, 0) for start in starts if self._is_inside(start))
         self.left_out.update({"behind links": len(starts) - len(waiting)})
         while waiting:

@@ -2,18 +2,24 @@
 
 from __future__ import annotations
 
+import contextlib
+import errno
 import os
 import re
 import shutil
+from itertools import count
 from pathlib import Path
 
-from .environment import Environment, Status
+from .environment import OWNER_FILE, Environment, Status
 from .errors import SetupError
-from .installation import installer_lock
+from .installation import empty, installer_lock
+
+_CANNOT_BE_MOVED = (errno.EBUSY, errno.EXDEV)
+"""What the system says of the root of a disk, such as a container's volume, and of a folder in a container's image."""
 
 
 def remove(environment: Environment) -> bool:
-    """Delete the environment; False where there was none.
+    """Delete the environment; False where there was none. Of one that is the root of a disk, the empty folder stays.
 
     Raises:
         SetupError: the folder is not ours, or in use.
@@ -28,9 +34,8 @@ def remove(environment: Environment) -> bool:
         )
     with installer_lock(environment.root, None):
         if not absent:
-            # First out of the way, then deleted: an interrupted removal leaves nothing that looks like an environment.
             try:
-                os.replace(root, root.with_name(f".{root.name}-removed-{os.getpid()}"))
+                _put_away(root)
             except OSError as error:
                 raise SetupError(
                     f"{environment.root} cannot be removed: {error.strerror or error}.",
@@ -43,6 +48,25 @@ def remove(environment: Environment) -> bool:
         if environment.root.is_symlink():
             environment.root.unlink()
     return True
+
+
+def _put_away(root: Path) -> None:
+    """First out of the way, then deleted: an interrupted removal leaves nothing that looks like an environment."""
+    try:
+        os.replace(root, _free_place(root))
+    except OSError as error:
+        if error.errno not in _CANNOT_BE_MOVED:
+            raise
+        empty(root, but=OWNER_FILE)  # which goes last: until then it is ours, and the removal can be repeated
+        (root / OWNER_FILE).unlink()
+        with contextlib.suppress(OSError):
+            root.rmdir()
+
+
+def _free_place(root: Path) -> Path:
+    """Where an environment goes to be deleted. In containers process numbers recur: another removal may have left something there."""
+    places = (root.with_name(f".{root.name}-removed-{number}") for number in count(os.getpid()))
+    return next(place for place in places if not os.path.lexists(place))
 
 
 def _doomed(root: Path) -> list[Path]:

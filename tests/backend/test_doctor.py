@@ -18,6 +18,8 @@ FACTS = {
     "rasterizer": "numba", "rasterizer_reason": "the fastest on the CPU",
 }  # fmt: skip
 
+FREE_DISK = machine.free_disk
+
 
 @pytest.fixture(autouse=True)
 def computer(monkeypatch, tmp_path):
@@ -80,6 +82,23 @@ def test_a_folder_that_is_not_ours_is_to_be_avoided():
     root.mkdir(parents=True)
     (root / "thesis.tex").touch()
     assert found()["environment"].remedy == "python3 -m backend setup --location DIR"
+
+
+def test_a_variable_that_names_such_a_folder_is_to_be_corrected(monkeypatch, tmp_path):
+    """`setup --location` would be of no use: the variable wins."""
+    (tmp_path / "thesis.tex").touch()
+    monkeypatch.setenv("COGRAD3D_ENV", str(tmp_path))
+    assert found()["environment"].remedy == "Correct the variable COGRAD3D_ENV, or unset it."
+
+
+def test_folders_that_cannot_be_looked_into_are_findings(monkeypatch, tmp_path):
+    """As are those in the home of another user, whose HOME was passed on."""
+    nowhere = tmp_path / ("x" * 300)  # the system refuses the name, to an administrator too
+    monkeypatch.setattr(machine, "free_disk", FREE_DISK)
+    for variable in ("XDG_DATA_HOME", "LOCALAPPDATA", "HF_HUB_CACHE"):
+        monkeypatch.setenv(variable, str(nowhere))
+    assert found()["environment"].status == MISSING
+    assert found()["image models"].text.startswith("none")
 
 
 @pytest.mark.parametrize(("cuda", "remedy"), [(None, "setup --remove"), ("13.0", "Update the graphics driver.")])

@@ -415,6 +415,7 @@ class TestSearch:
 
     def test_what_is_not_there(self, tmp_path):
         assert model_files.scan(within=[tmp_path / "nowhere"]).models == ()
+        assert model_files.scan(within=[tmp_path / ("x" * 300)]).models == (), "nor where nobody may look"
         assert model_files.scan() == model_files.Scan()
 
 

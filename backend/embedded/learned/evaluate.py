@@ -45,6 +45,7 @@ def run(args: argparse.Namespace) -> int:
     import numpy as np
     import torch
 
+    from ... import machine
     from ...files import atomic_write_json, atomic_write_text
     from ...guidance.diffusers_prior import load_diffusers_prior
     from .classifier import accuracy, cached_classifier
@@ -54,7 +55,7 @@ def run(args: argparse.Namespace) -> int:
     prior = load_diffusers_prior(args.prior, device=torch.device("cpu"))
     scale = prior.recommended.guidance_scale if args.scale is None else args.scale
     dataset = WorldDataset(args.views, np.random.default_rng(args.seed), held_out=frozenset())
-    torch.set_num_threads(args.threads or os.cpu_count() or 1)  # numba, which has rendered, shares its threads with torch
+    torch.set_num_threads(args.threads or machine.cores())  # numba, which has rendered, shares its threads with torch
     judge = cached_classifier(dataset, progress=print)
     ceiling = accuracy(judge, dataset)
     args.output.mkdir(parents=True, exist_ok=True)

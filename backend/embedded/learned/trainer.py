@@ -36,6 +36,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
+from ... import machine
 from ...console import give_up
 from ...errors import EXIT_INTERRUPTED, ConfigError
 from ...files import atomic_path, atomic_write_text, remove_quietly
@@ -115,7 +116,7 @@ class Trainer:
         _log_to(folder / "train.log")
         self.device = torch.device(("cuda" if torch.cuda.is_available() else "cpu") if device == "auto" else device)
         self.arithmetic = _arithmetic(self.device)
-        self.cores = min(settings.threads or os.cpu_count() or 1, -(-settings.batch // SMALLEST_SHARE)) if self.device.type == "cpu" else 1
+        self.cores = min(settings.threads or machine.cores(), -(-settings.batch // SMALLEST_SHARE)) if self.device.type == "cpu" else 1
         self.step = self.images = 0
         self.seconds = 0.0
         self.rng = np.random.default_rng(settings.seed)
@@ -382,9 +383,9 @@ def free_cores(own: int) -> int:
     Args:
         own: threads that this process has been keeping busy.
     """
-    cores = os.cpu_count() or 1
+    everywhere = os.cpu_count() or 1  # the load is that of the whole machine, also where this process may use a part of it
     others = max(0.0, os.getloadavg()[0] - own) if hasattr(os, "getloadavg") else 0.0
-    return max(1, min(cores, cores - round(others)))
+    return max(1, min(machine.cores(), everywhere - round(others)))
 
 
 def _arithmetic(device: torch.device) -> torch.dtype:

@@ -376,6 +376,7 @@ class TestMachine:
         total, available = machine.memory()
         assert total is not None and available is not None and 10_000_000 < available <= total
         assert machine.free_disk(tmp_path / "not" / "there") > 0
+        assert machine.free_disk(tmp_path / ("x" * 300)) > 0, "the system refuses such a name, as it refuses looks into others' folders"
         assert 1 <= machine.cores() <= 4096
 
     def test_a_containers_limit_counts(self, monkeypatch):

@@ -91,6 +91,14 @@ class TestState:
         folder.rename(folder.with_name("numpy-0.1.dist-info"))
         assert [pin.name for pin in made.state().packages] == ["numpy"]
 
+    @pytest.mark.parametrize("content", [b"", bytes(200_000), b"\xff\n" * 9, b'"'])
+    def test_a_damaged_list_of_files_shows_when_looked_at_thoroughly(self, root, content):
+        """Nothing, or zeros, is what a power failure leaves of a file; many zeros are one field that is too long for the parser."""
+        made = put_environment(root)
+        next(root.rglob("torch-*.dist-info/RECORD")).write_bytes(content)
+        assert made.state().status is Status.READY
+        assert [pin.name for pin in made.state(thorough=True).packages] == ["torch"]
+
     @pytest.mark.parametrize("damage", [Path.unlink, lambda file: file.write_text("answer"), lambda file: file.write_text("")])
     def test_damaged_files_show_when_looked_at_thoroughly(self, root, damage):
         made = put_environment(root)

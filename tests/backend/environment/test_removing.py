@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import errno
 import os
 
 import pytest
 
-from backend.environment import Environment
+from backend.environment import OWNER_FILE, Environment
 from backend.errors import SetupError
 from backend.installation import installer_lock
 from backend.removal import remove
@@ -47,6 +48,44 @@ class TestRemove:
         assert remove(Environment(root)) is True
         assert not left.exists() and mine.exists()
         assert remove(Environment(root)) is False
+
+    def test_what_a_process_of_the_same_number_left_is_not_in_the_way(self, root):
+        left = root.with_name(f".env-removed-{os.getpid()}")
+        for folder in (root, left):
+            put_environment(folder)
+        assert remove(Environment(root)) is True
+        assert not root.exists() and not list(root.parent.glob(".*removed*"))
+
+    @pytest.mark.parametrize(("code", "stays"), [(errno.EBUSY, True), (errno.EXDEV, False)])
+    def test_what_cannot_be_moved_is_emptied(self, root, monkeypatch, code, stays):
+        """The root of a disk, which stays; a folder that came with a container's image."""
+        put_environment(root)
+
+        def refuse(path, *place):
+            raise OSError(code, os.strerror(code), str(path))
+
+        monkeypatch.setattr("os.replace", refuse)
+        if stays:
+            monkeypatch.setattr("pathlib.Path.rmdir", refuse)
+        assert remove(Environment(root)) is True
+        assert root.exists() == stays and not list(root.glob("*"))
+        assert remove(Environment(root)) is False
+
+    def test_one_that_was_emptied_in_part_is_still_ours(self, root, monkeypatch):
+        put_environment(root)
+
+        def interrupt(folder, *, but):
+            assert but == OWNER_FILE
+            raise KeyboardInterrupt
+
+        def refuse(path, place):
+            raise OSError(errno.EBUSY, os.strerror(errno.EBUSY), str(path))
+
+        monkeypatch.setattr("os.replace", refuse)
+        with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+            patch.setattr("backend.removal.empty", interrupt)
+            remove(Environment(root))
+        assert remove(Environment(root)) is True
 
     def test_what_cannot_be_deleted_is_told(self, root, monkeypatch):
         put_environment(root)

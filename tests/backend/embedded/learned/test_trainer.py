@@ -101,11 +101,28 @@ def test_budget_and_annealing() -> None:
     assert trainer._progress(trainer.Budget(images=100), 0, 200, 200) == 1
 
 
-def test_threads_give_way(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(
+    ("allowed", "cases"),
+    [
+        (4, ((0.1, 4, 4), (4.0, 4, 4), (6.0, 4, 2), (20.0, 1, 1), (2.6, 1, 2))),
+        (2, ((0.1, 2, 2), (4.0, 2, 2), (4.6, 2, 1), (20.0, 1, 1))),
+    ],
+)
+def test_threads_give_way(monkeypatch: pytest.MonkeyPatch, allowed: int, cases: tuple[tuple[float, int, int], ...]) -> None:
+    """On four cores, all of which this process may use or two."""
     monkeypatch.setattr("os.cpu_count", lambda: 4)
-    for load, own, expected in ((0.1, 4, 4), (4.0, 4, 4), (6.0, 4, 2), (20.0, 1, 1), (2.6, 1, 2)):
+    monkeypatch.setattr("os.sched_getaffinity", lambda pid: set(range(allowed)), raising=False)
+    for load, own, expected in cases:
         monkeypatch.setattr("os.getloadavg", lambda load=load: (load, 0, 0), raising=False)
         assert trainer.free_cores(own) == expected
+
+
+@pytest.mark.usefixtures("small_training")
+def test_cores_are_those_that_this_process_may_use(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("os.cpu_count", lambda: 64)
+    monkeypatch.setattr("os.sched_getaffinity", lambda pid: {5}, raising=False)
+    unlimited = dataclasses.replace(SETTINGS, batch=4 * trainer.SMALLEST_SHARE, threads=0)
+    assert trainer.Trainer(tmp_path, unlimited, device="cpu").cores == 1
 
 
 def test_command_line(tmp_path: Path) -> None:
