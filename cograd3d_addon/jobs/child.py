@@ -168,6 +168,10 @@ def pid_is_alive(pid: int) -> bool:
             return _winapi.WaitForSingleObject(handle, 0) == _winapi.WAIT_TIMEOUT
         finally:
             _winapi.CloseHandle(handle)
+    if hasattr(os, "waitid"):  # macOS has it from Python 3.13 on
+        with contextlib.suppress(ChildProcessError):  # not a child of ours
+            # One that has ended answers signals until somebody takes note of it.
+            return os.waitid(os.P_PID, pid, os.WEXITED | os.WNOHANG | os.WNOWAIT) is None
     try:
         os.kill(pid, 0)
     except ProcessLookupError:
