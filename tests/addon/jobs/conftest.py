@@ -79,11 +79,15 @@ class Stage:
 
 
 def is_running(pid: int) -> bool:
-    """Whether a process works still; one that nobody has taken note of (a zombie) does not."""
+    """Whether a process works still; one that has ended and that nobody has taken note of (a zombie) does not.
+
+    Its first thread may be a zombie while others still end: until the last has, the process is there.
+    """
     if not pid_is_alive(pid):
         return False
     with contextlib.suppress(OSError):
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+        fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()  # from the third on, the state
+        return fields[0] != "Z" or int(fields[17]) > 1
     return True
 
 
