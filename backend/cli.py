@@ -69,7 +69,8 @@ COMMANDS: dict[str, Command] = {
     "bench rasterizer": Command("bench.rasterizer", "measure the rasterisers against each other"),
     "bench iteration": Command("bench.iteration", "measure what the parts of an iteration cost"),
     "bench history": Command("bench.history", "measure memory and time of the gradient history"),
-    "train-prior": Command("commands.train_prior", "train the built-in image model"),
+    "fit-prior": Command("commands.fit_prior", "make the built-in learned image model anew"),
+    "train-prior": Command("commands.train_prior", "train a convolutional image model of the built-in world"),
     "package": Command("commands.package", "build the zip that Blender installs", needs_environment=False),
 }
 

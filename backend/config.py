@@ -70,7 +70,11 @@ class PriorConfig:
     reliability: float = setting(1.0, "built-in exact prior only: share of calls in which the view words are obeyed", low=0, high=1)
     views: int = setting(2000, "built-in exact prior only: pictures of an object that it knows", low=50, high=20_000)
     allow_download: bool = setting(False, "fetch a hub id that is not on this machine yet (several GB)")
-    dtype: str = setting("auto", "arithmetic of the denoiser", choices=("auto", "float32", "float16", "bfloat16"))
+    dtype: str = setting(
+        "auto",
+        "arithmetic of the denoiser; auto: what the model asks for, else half precision where the device is made for it",
+        choices=("auto", "float32", "float16", "bfloat16"),
+    )
     memory: str = setting(
         "auto",
         "how much memory the model may use: high is fastest, low does one thing at a time, auto fits what is free (docs/priors.md)",

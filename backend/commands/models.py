@@ -70,7 +70,7 @@ def _report(gpus: list[machine.Gpu], found: Scan, best: Model | None) -> Iterabl
 def _of_builtin(name: str) -> tuple[str, ...]:
     """What is said of a built-in model."""
     if name == "builtin:learned":
-        return ("a small diffusion model of the same world: its shapes and colours, blurred",)
+        return ("a small diffusion model of the same world: every object in every colour, less sharp",)
     words = f"knows {len(vocabulary.OBJECTS)} objects, {len(vocabulary.COLOURS)} colours, {len(vocabulary.MATERIALS)} materials, exactly"
     return (f"the default: {name}:exact",) if name == "builtin" else (words, "no download, no GPU")
 

@@ -1,4 +1,4 @@
-"""`train-prior`: make the weights of the built-in learned image model."""
+"""`train-prior`: train a convolutional image model of the built-in world."""
 
 from __future__ import annotations
 

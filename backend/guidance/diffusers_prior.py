@@ -31,7 +31,7 @@ from .kinds import HUB_ID
 from .memory import Networks, choose_mode, compile_network, has_own_memory, vae_factor
 from .noise_schedule import FLOW, flow_input, to_noise
 from .pipeline_components import LOADING_ERRORS, Components, from_folder, quiet_libraries
-from .pipeline_files import COPY_AGAIN, MissingFileError, first_line
+from .pipeline_files import COPY_AGAIN, MissingFileError, first_line, read_extra
 from .prior import Conditioning, DiffusionPrior
 from .recommended import with_recommended
 from .single_file import from_single_file
@@ -239,7 +239,7 @@ def load_diffusers_prior(
     Args:
         source: pipeline folder, `.safetensors` file, or hub id ("owner/name").
         device: where it runs.
-        dtype: `float32`, `float16`, `bfloat16`, or `auto` (`choose_dtype`).
+        dtype: `float32`, `float16`, `bfloat16`, or `auto`: what a pipeline folder asks for, else what suits the device (`choose_dtype`).
         allow_download: whether missing files may be fetched from the hub. Without it, no connection is made.
         memory: see `guidance.memory`.
         compiled: whether torch compiles the denoiser.
@@ -255,7 +255,7 @@ def load_diffusers_prior(
     with quiet_libraries(), _malformed_is_refused(source):
         if path.is_dir():
             progress(f"reading the model in {path.name}")
-            parts = from_folder(path, arithmetic, device)
+            parts = from_folder(path, choose_dtype(dtype, device, read_extra(path).get("dtype")), device)
         elif path.is_file():
             progress(f"reading the model {path.name}")
             parts = from_single_file(path, arithmetic, device, allow_download)
@@ -263,7 +263,7 @@ def load_diffusers_prior(
             progress(f"fetching the model {source}" if allow_download else f"reading the model {source}")
             folder = hub_folder(str(source), half=arithmetic != torch.float32, allow_download=allow_download)
             try:
-                parts = from_folder(folder, arithmetic, device)
+                parts = from_folder(folder, choose_dtype(dtype, device, read_extra(folder).get("dtype")), device)
             except MissingFileError as error:
                 remedy = "Allow downloads, to fetch the rest of it."
                 if allow_download:
@@ -302,8 +302,16 @@ def _malformed_is_refused(source: str | Path) -> Iterator[None]:
         raise PriorError(f"The files of the model '{source}' do not fit together ({reason}).", remedy=COPY_AGAIN) from error
 
 
-def choose_dtype(requested: str, device: torch.device) -> torch.dtype:
-    """The denoiser's arithmetic: as requested, or half precision on accelerators and on processors with bfloat16 units, else single."""
+def choose_dtype(requested: str, device: torch.device, needed: str | None = None) -> torch.dtype:
+    """The denoiser's arithmetic: as requested, or half precision on accelerators and on processors with bfloat16 units, else single.
+
+    Args:
+        requested: one of `pipeline_files.DTYPES`, or auto.
+        device: where the denoiser computes.
+        needed: what the model says that auto has to be; None if it says nothing.
+    """
+    if requested == "auto" and needed is not None:
+        requested = needed
     if requested != "auto":
         return getattr(torch, requested)
     if device.type != "cpu":

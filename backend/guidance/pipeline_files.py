@@ -5,6 +5,7 @@ A folder may hold a `cograd3d.json` beside `model_index.json`, which other progr
     {"format": 1,
      "pixel_unshuffle": 4,                     the denoiser works on s x s pixels stacked into channels (torch.nn.PixelUnshuffle)
      "prompts": "builtin-world",               prompts are understood by `embedded.vocabulary` and put to the model in its canonical words
+     "dtype": "float32",                       what the denoiser computes in where `prior.dtype` is auto, one of `DTYPES`
      "recommended": {"guidance_scale": 3.0}}   fields of `PriorDefaults`
 
 All but "format" are optional. Standard library only, besides `read_tensors`.
@@ -25,6 +26,8 @@ EXTRA_FILE = "cograd3d.json"
 EXTRA_FORMAT = 1
 """Version of `cograd3d.json` that this code writes and reads."""
 BUILTIN_PROMPTS = "builtin-world"
+DTYPES = ("float32", "float16", "bfloat16")
+"""What `cograd3d.json` may name as the denoiser's arithmetic."""
 
 FULL_HASH_LIMIT = 64 * 2**20
 """Weight files up to this size (bytes) are hashed whole; of larger ones the header, the size and the first and last MiB of data are."""
@@ -77,6 +80,9 @@ def read_extra(folder: Path) -> dict[str, Any]:
     factor = extra.get("pixel_unshuffle", 1)
     if not isinstance(factor, int) or factor < 1 or not isinstance(extra.get("recommended", {}), dict):
         raise PriorError(f"'{folder / EXTRA_FILE}' is malformed.", remedy=COPY_AGAIN)
+    if "dtype" in extra and extra["dtype"] not in DTYPES:
+        known = ", ".join(DTYPES)
+        raise PriorError(f"'{folder / EXTRA_FILE}' has {extra['dtype']!r} as dtype, which is none of {known}.", remedy=COPY_AGAIN)
     return extra
 
 

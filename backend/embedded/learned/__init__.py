@@ -1,4 +1,6 @@
-"""The learned prior: a small text-to-image diffusion model of the built-in world, trained, measured and stored by this package.
+"""A small convolutional diffusion model of the built-in world that is trained by gradient descent, and the judges of what such models draw.
+
+What is shipped as the learned prior is `pose_memory`; it shares the tokenizer, the schedule and the pipeline folder.
 
 model.py     tokenizer, text encoder, denoiser; the pipeline folder
 dataset.py   pictures and captions, composed on the fly

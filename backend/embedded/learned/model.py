@@ -1,4 +1,4 @@
-"""The learned prior's parts and its pipeline folder.
+"""The parts of a model that is trained, and the pipeline folder of any learned prior.
 
 A pixel-space diffusion model of 64 x 64 images that is an ordinary diffusers pipeline (Stable Diffusion without a VAE):
 a CLIP text encoder of two layers over a vocabulary of the built-in world's words, and a `UNet2DConditionModel` on
@@ -96,13 +96,13 @@ def tokenizer_files(known: tuple[str, ...]) -> tuple[dict[str, int], list[str]]:
     return {token: index for index, token in enumerate(tokens)}, [f"{left} {right}" for left, right in merges]
 
 
-def build_tokenizer() -> Any:
-    """The `CLIPTokenizer` of `words`."""
+def build_tokenizer(tokens: int = MAX_TOKENS) -> Any:
+    """The `CLIPTokenizer` of `words`, which fills every prompt up to this many tokens."""
     from transformers import CLIPTokenizer
 
     ids, merges = tokenizer_files(words())
     pairs: Any = [tuple(merge.split(" ")) for merge in merges]  # the annotation asks for strings, the code for pairs
-    return CLIPTokenizer(vocab=ids, merges=pairs, model_max_length=MAX_TOKENS, bos_token=START, eos_token=END, unk_token=END, pad_token=END)
+    return CLIPTokenizer(vocab=ids, merges=pairs, model_max_length=tokens, bos_token=START, eos_token=END, unk_token=END, pad_token=END)
 
 
 def build_models(vocabulary_size: int, channels: int | None = None) -> tuple[Any, Any]:
@@ -181,11 +181,22 @@ def build_scheduler() -> Any:
     )
 
 
-def save_pipeline(folder: Path, text_encoder: Any, unet: Any, tokenizer: Any, training: Mapping[str, Any]) -> None:
+def save_pipeline(
+    folder: Path,
+    text_encoder: Any,
+    unet: Any,
+    tokenizer: Any,
+    training: Mapping[str, Any],
+    *,
+    recommended: Mapping[str, Any] = RECOMMENDED,
+    dtype: str | None = None,
+) -> None:
     """Writes the pipeline folder in float16; an older one at that place is replaced once the new one is whole.
 
     Args:
         training: what `cograd3d.json` keeps about the run (images seen, world version and so on).
+        recommended: how it likes to be used.
+        dtype: in which arithmetic it has to be computed; None: whatever the device likes.
     """
     index = {
         "_class_name": "StableDiffusionPipeline",
@@ -204,9 +215,9 @@ def save_pipeline(folder: Path, text_encoder: Any, unet: Any, tokenizer: Any, tr
         "format": EXTRA_FORMAT,
         "pixel_unshuffle": PIXEL_UNSHUFFLE,
         "prompts": BUILTIN_PROMPTS,
-        "recommended": RECOMMENDED,
+        "recommended": dict(recommended),
         "training": dict(training),
-    }
+    } | ({} if dtype is None else {"dtype": dtype})
     folder.parent.mkdir(parents=True, exist_ok=True)
     with atomic_path(folder) as temporary:
         for name, model in (("text_encoder", text_encoder), ("unet", unet)):

@@ -71,9 +71,14 @@ def check(args: argparse.Namespace) -> None:
 
 
 def _check_export(folder: Path, run: Path) -> None:
-    """Refuse a folder that cannot be written or whose replacement would take other things with it. Raises `OutputError`."""
+    """`check_export`, where the run is not to be replaced with it. Raises `OutputError`."""
     if Path(os.path.realpath(folder)) in (place := Path(os.path.realpath(run)), *place.parents):
         raise OutputError(f"{folder} holds the run, and an export replaces a folder.", remedy="Name another folder with --export.")
+    check_export(folder)
+
+
+def check_export(folder: Path) -> None:
+    """Refuse a folder that cannot be written or whose replacement would take other things with it. Raises `OutputError`."""
     if folder.is_dir() and any(folder.iterdir()) and not (folder / EXTRA_FILE).is_file():
         raise OutputError(f"{folder} is no folder that this command exported, so it is not replaced.", remedy="Name a new folder.")
     if folder.exists() and not folder.is_dir():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import re
 import shutil
@@ -13,6 +14,7 @@ import torch
 import torch.nn.functional as F
 from safetensors.torch import load_file, save_file
 
+from backend.config import PriorConfig
 from backend.embedded.learned.model import build_scheduler, build_tokenizer
 from backend.errors import PriorError
 from backend.guidance import diffusers_prior
@@ -20,7 +22,7 @@ from backend.guidance.diffusers_prior import choose_dtype, load_diffusers_prior
 from backend.guidance.hub import files_to_download
 from backend.guidance.kinds import DEEPFLOYD, STABLE_DIFFUSION
 from backend.guidance.pipeline_components import build, text_dtype, vae_dtype
-from backend.guidance.pipeline_files import check_safetensors, fingerprint
+from backend.guidance.pipeline_files import DTYPES, check_safetensors, fingerprint
 
 CPU = torch.device("cpu")
 WIDTH = 32
@@ -201,6 +203,41 @@ def test_prompts_of_a_builtin_model_are_rephrased(tmp_path: Path) -> None:
     torch.testing.assert_close(said, meant)
 
 
+@pytest.fixture
+def bfloat16_units(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A processor on which auto is bfloat16, whichever this one is."""
+    monkeypatch.setattr(torch.cpu, "_is_avx512_bf16_supported", lambda: True)
+
+
+@pytest.mark.usefixtures("bfloat16_units")
+@pytest.mark.parametrize("place", ["folder", "hub"])
+def test_auto_is_the_arithmetic_that_the_model_needs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, place: str) -> None:
+    options: dict[str, Any] = {"device": CPU, "dtype": "auto"}
+    folder = write_pipeline(tmp_path / "model", vae=tiny_vae(), extra={"dtype": "float32"})
+    monkeypatch.setattr(diffusers_prior, "hub_folder", lambda *_, **__: folder)
+    source = folder if place == "folder" else "owner/name"
+    needed = load_diffusers_prior(source, **options)
+    assert (needed._denoiser.dtype, needed._vae.dtype) == (torch.float32, torch.float32)
+    set_by_the_user = load_diffusers_prior(source, **options | {"dtype": "bfloat16"})
+    assert (set_by_the_user._denoiser.dtype, set_by_the_user._vae.dtype) == (torch.bfloat16, torch.bfloat16)
+    edit(folder / "cograd3d.json", dtype="float16")
+    assert load_diffusers_prior(source, **options)._denoiser.dtype == torch.float16
+    (folder / "cograd3d.json").unlink()
+    assert load_diffusers_prior(source, **options)._denoiser.dtype == torch.bfloat16, "as the device has it"
+
+
+@pytest.mark.usefixtures("bfloat16_units")
+def test_a_needed_arithmetic_is_kept_from_the_prompt_to_the_prediction(tmp_path: Path) -> None:
+    folder = write_pipeline(tmp_path, unet=tiny_unet(3, 16), extra={"dtype": "float32"})
+    exact = load(folder)
+    prior = load_diffusers_prior(folder, device=CPU)
+    z, t = torch.randn(1, 3, 16, 16, generator=torch.Generator().manual_seed(0)), torch.tensor([500])
+    conditioning = prior.encode_prompts(["a red cat"])
+    assert conditioning.tensors["embeddings"].dtype == torch.float32
+    expected = exact.predict_noise(z, t, exact.encode_prompts(["a red cat"]))
+    assert torch.equal(prior.predict_noise(z, t, conditioning), expected)
+
+
 def test_text_encoder_is_read_once_a_batch_of_new_prompts(latent_folder: Path) -> None:
     prior = load(latent_folder)
     loads = []
@@ -315,6 +352,10 @@ def test_unknown_scheduler_is_refused(tmp_path: Path, changes: dict[str, str]) -
         {"format": 2},
         {"pixel_unshuffle": 0},
         {"pixel_unshuffle": "4"},
+        {"dtype": "float8"},
+        {"dtype": "auto"},
+        {"dtype": None},
+        {"dtype": ["float32"]},
         {"recommended": {"warmth": 1}},
         {"recommended": {"resolutions": []}},
     ],
@@ -473,6 +514,17 @@ def test_choose_dtype() -> None:
     assert choose_dtype("bfloat16", CPU) == torch.bfloat16
     assert choose_dtype("auto", torch.device("cuda")) == torch.float16
     assert choose_dtype("auto", CPU) in (torch.bfloat16, torch.float32)
+
+
+def test_what_the_model_needs_goes_before_the_device_and_after_the_setting() -> None:
+    assert choose_dtype("auto", torch.device("cuda"), "float32") == torch.float32
+    assert choose_dtype("auto", CPU, "float16") == torch.float16
+    assert choose_dtype("bfloat16", CPU, "float32") == torch.bfloat16
+
+
+def test_a_model_may_need_whatever_a_user_may_set() -> None:
+    (dtype,) = (field for field in dataclasses.fields(PriorConfig) if field.name == "dtype")
+    assert set(DTYPES) == set(dtype.metadata["choices"]) - {"auto"}
 
 
 @pytest.mark.parametrize(("capability", "expected"), [(7, torch.float32), (8, torch.bfloat16), (9, torch.bfloat16)])

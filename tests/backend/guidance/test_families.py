@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -220,6 +221,19 @@ def test_sdxl_is_told_the_size_and_the_pooled_words(priors: dict[str, Any], monk
     torch.testing.assert_close(noise, said)
     given, *_ = ask(prior, monkeypatch, torch.randn(4, 4, 16, 16), t, conditioning)
     assert added["time_ids"].shape == (4, 6) and given["added_cond_kwargs"]["time_ids"][0].tolist() == [128, 128, 0, 0, 128, 128]
+
+
+def test_t5_computes_in_what_the_model_needs(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """Unlike CLIP, which processors compute in single precision in any case."""
+    monkeypatch.setattr(torch.cpu, "_is_avx512_bf16_supported", lambda: True)
+    folder = write_model(tmp_path / "model", "deepfloyd")
+    extra = json.loads((folder / "cograd3d.json").read_text())
+    found = []
+    for changes in ({}, {"dtype": "float32"}):
+        (folder / "cograd3d.json").write_text(json.dumps(extra | changes))
+        (read,) = load(folder, dtype="auto")._texts
+        found.append(read()[1].dtype)
+    assert found == [torch.bfloat16, torch.float32]
 
 
 def test_deepfloyds_learned_variance_is_dropped(priors: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:

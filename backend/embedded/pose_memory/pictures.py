@@ -1,0 +1,185 @@
+"""What the pose memory remembers: views of every object from a fixed set of directions, in two linear codes.
+
+A picture in any colours is linear in its channels (`appearance.py`), so both codes are: the *channel code* of a view knows
+nothing of colours, the *picture code* is that of the coloured picture before its backdrop.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from .. import vocabulary, world
+from ..appearance import channel_weights
+from ..renderer import CHANNEL_SCALE, CHANNELS
+from ..vocabulary import Description
+
+ALPHA = CHANNELS.index("alpha")
+BACKDROPS = tuple(level for level, _ in world.BACKDROPS)
+"""Grey levels of the backdrops that are remembered."""
+PLAIN_WEIGHT = 4
+"""Of a plain colour among the materials, where the channels' importance is weighed."""
+
+
+@dataclass(frozen=True)
+class Paint:
+    """What decides on a description's colours: its material, and a colour, or None for the material's own."""
+
+    colour: str | None
+    material: str | None
+
+    def weights(self, backdrop: float) -> np.ndarray:
+        """[C, 3] what each channel adds to a picture that is all backdrop."""
+        weights = channel_weights(self.colour, self.material).copy()
+        weights[ALPHA] -= backdrop
+        return weights
+
+
+def paints() -> list[Paint]:
+    """Every paint of the world."""
+    named = [Paint(colour, material) for colour in vocabulary.COLOURS for material in (None, *vocabulary.MATERIALS)]
+    return named + [Paint(None, material) for material in vocabulary.COLOURLESS_MATERIALS]
+
+
+def is_held_out(description: Description) -> bool:
+    """Whether the description's pair of object and colour is one that no part of the prior may be fitted to."""
+    return (description.object, description.base_colour) in vocabulary.HELD_OUT
+
+
+@dataclass(frozen=True)
+class Poses:
+    """The directions, the same for every object.
+
+    Attributes:
+        channels: [O, P, C, H W] uint8 views of each object.
+        log_law: [P] log of how often photographs are taken from there, relative to an even spread.
+        words: [P] the true view word.
+    """
+
+    channels: Tensor
+    log_law: Tensor
+    words: list[str]
+
+    def __len__(self) -> int:
+        return self.channels.shape[1]
+
+    @staticmethod
+    def render(count: int, resolution: int, *, progress: Callable[[str], None] = lambda message: None) -> Poses:
+        """`count` views of every object."""
+        distance = (world.DISTANCE, world.DISTANCE)
+        banks = []
+        for name in vocabulary.OBJECTS:
+            progress(f"rendering {count} views of a {name}")
+            banks.append(world.view_bank(name, count, resolution, distance=distance))
+        azimuth, elevation = banks[0].azimuth, banks[0].elevation
+        channels = torch.stack([torch.from_numpy(bank.channels).flatten(2) for bank in banks])
+        log_law = torch.from_numpy(world.front_bias_log_weights(azimuth) + np.log(count)).float()
+        return Poses(channels, log_law, [vocabulary.view_word(a, e) for a, e in zip(azimuth, elevation, strict=True)])
+
+
+@dataclass(frozen=True)
+class ChannelCode:
+    """Principal components of all channels of a view together, weighed by what they do to pictures.
+
+    Attributes:
+        codes: [O, P, K] of each remembered view, in units in which the mean square norm is one.
+        decode: [C, H W, K] from a code to the channels' deviation from their mean over all views, in 0..1.
+        left_out: mean square error of pictures' pixels (-1..1) that the code leaves.
+    """
+
+    codes: Tensor
+    decode: Tensor
+    left_out: float
+
+    @staticmethod
+    def fit(poses: Poses, count: int) -> ChannelCode:
+        """The first `count` components. The generator of torch's randomised decomposition is seeded here."""
+        table = np.stack([p.weights(b) for p in paints() for b in BACKDROPS for _ in range(1 if p.material else PLAIN_WEIGHT)])
+        importance = torch.from_numpy(np.einsum("ncr,ndr->cd", table, table) / (3 * len(table))).double()
+        root = torch.linalg.cholesky(importance + 1e-6 * torch.eye(len(CHANNELS), dtype=torch.float64)).float()
+        objects, views = poses.channels.shape[:2]
+        features = torch.empty(objects * views, len(CHANNELS) * poses.channels.shape[3])
+        for row, one in enumerate(poses.channels):
+            weighed = torch.einsum("vcp,cd->vdp", one.float() * (2 * CHANNEL_SCALE), root)
+            features[row * views : (row + 1) * views] = weighed.flatten(1)
+        features -= features.mean(0)
+        total = features.square().sum().item()
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(0)
+            left, singular, right = torch.svd_lowrank(features, q=count + 30, niter=3)
+        left, singular, right = left[:, :count], singular[:count], right[:, :count]
+        unit = (singular.square().sum() / len(features)).sqrt()
+        codes = (left * singular / unit).view(objects, views, count)
+        decode = torch.linalg.solve(root.T, (right * unit).view(len(CHANNELS), -1)).view(len(CHANNELS), -1, count) / 2
+        left_out = (total - singular.square().sum().item()) / len(features) / poses.channels.shape[3]
+        return ChannelCode(codes, decode, left_out)
+
+    def functionals(self, channel: str, count: int) -> Tensor:
+        """[count, K] of a code, each of unit variance over the views: what tells most of this channel."""
+        deviation = self.codes.flatten(0, 1).std(0)
+        scaled = self.decode[CHANNELS.index(channel)] * deviation
+        _, vectors = torch.linalg.eigh((scaled.T @ scaled).double())
+        return vectors[:, -count:].flip(1).T.float() / deviation
+
+
+@dataclass(frozen=True)
+class PictureCode:
+    """Principal components, about zero, of pictures in -1..1.
+
+    Attributes:
+        basis: [3 H W, K] orthonormal columns, strongest first; rows as in a picture [3, H, W].
+        energy: [K] mean squares of the coefficients.
+        views: [O, P, C, 3, K] what each channel of each remembered view, in red, green and blue, adds to the code.
+    """
+
+    basis: Tensor
+    energy: Tensor
+    views: Tensor
+
+    @staticmethod
+    def fit(poses: Poses, count: int, pictures: Tensor) -> PictureCode:
+        """The first `count` components of pictures [N, 3 H W] in -1..1."""
+        energy, vectors = torch.linalg.eigh((pictures @ pictures.T / len(pictures)).double())
+        energy, vectors = energy[-count:].flip(0).float(), vectors[:, -count:].flip(1).float()
+        basis = pictures.T @ vectors / (len(pictures) * energy).sqrt()
+        by_colour = basis.view(3, -1, count)
+        views = [torch.einsum("vcp,rpk->vcrk", one.float() * (2 * CHANNEL_SCALE), by_colour) for one in poses.channels]
+        return PictureCode(basis, energy, torch.stack(views))
+
+    def of(self, description: Description, backdrop: float) -> Tensor:
+        """[P, K] codes of the described object from every pose before a backdrop; a view word in the description changes nothing."""
+        weights = torch.from_numpy(Paint(description.base_colour, description.material).weights(backdrop))
+        views = self.views[vocabulary.OBJECTS.index(description.object)]
+        return torch.einsum("pcrk,cr->pk", views, weights) + (2 * backdrop - 1) * self.basis.sum(0)
+
+
+def picture(views: Tensor, description: Description, backdrop: float) -> Tensor:
+    """[..., 3 H W] in -1..1 of channels [..., C, H W] uint8."""
+    weights = torch.from_numpy(Paint(description.base_colour, description.material).weights(backdrop))
+    return (2 * CHANNEL_SCALE * weights.T @ views.float() + (2 * backdrop - 1)).flatten(-2)
+
+
+def draw_pictures(poses: Poses, count: int, rng: np.random.Generator) -> Tensor:
+    """[count, 3 H W] in -1..1, from any of the poses before either backdrop; none shows a pair that is held out."""
+    result = torch.empty(count, 3 * poses.channels.shape[3])
+    for row in range(count):
+        description = draw_description(rng)
+        view = poses.channels[vocabulary.OBJECTS.index(description.object), rng.integers(len(poses))]
+        result[row] = picture(view, description, BACKDROPS[rng.integers(len(BACKDROPS))])
+    return result
+
+
+def draw_description(rng: np.random.Generator) -> Description:
+    """An object, a colour (or none: one in ten) and a material (or none: half), all evenly; never a pair that is held out."""
+    colours = tuple(vocabulary.COLOURS)
+    while True:
+        name = vocabulary.OBJECTS[rng.integers(len(vocabulary.OBJECTS))]
+        material = None if rng.random() < 0.5 else vocabulary.MATERIALS[rng.integers(len(vocabulary.MATERIALS))]
+        colour = None if rng.random() < 0.1 else colours[rng.integers(len(colours))]
+        description = Description(name, colour, material)
+        if not is_held_out(description):
+            return description

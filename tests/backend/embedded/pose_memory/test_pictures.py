@@ -1,0 +1,114 @@
+"""What the pose memory remembers, in linear codes."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+
+from backend.embedded import vocabulary, world
+from backend.embedded.appearance import compose, description_weights
+from backend.embedded.pose_memory.pictures import (
+    BACKDROPS,
+    ChannelCode,
+    PictureCode,
+    Poses,
+    draw_description,
+    draw_pictures,
+    is_held_out,
+    paints,
+    picture,
+)
+from backend.embedded.renderer import CHANNEL_SCALE
+from backend.embedded.vocabulary import Description
+
+PICTURES = 150
+DESCRIPTIONS = [
+    Description("cat", "red"),
+    Description("duck", "blue", "striped", "side view"),
+    Description("robot", None, "golden"),
+    Description("mug", "black", "golden"),
+    Description("pig"),
+]
+
+
+def row(description: Description) -> int:
+    return vocabulary.OBJECTS.index(description.object)
+
+
+@pytest.mark.parametrize("description", DESCRIPTIONS)
+@pytest.mark.parametrize("backdrop", BACKDROPS)
+def test_a_picture_is_what_the_world_shows(poses: Poses, description: Description, backdrop: float) -> None:
+    channels = poses.channels[row(description)]
+    shown = compose(channels.unflatten(2, (64, 64)).numpy(), description_weights(description), (backdrop,) * 3)
+    given = picture(channels, description, backdrop).view(-1, 3, 64, 64)
+    np.testing.assert_allclose(given.numpy(), shown * 2 - 1, atol=1e-5)
+
+
+def test_poses_keep_the_cameras_law_and_words(poses: Poses) -> None:
+    cameras = world.bank_cameras(len(poses), (world.DISTANCE, world.DISTANCE))
+    assert poses.words == [vocabulary.view_word(azimuth, elevation) for azimuth, elevation, _ in cameras]
+    assert torch.exp(poses.log_law).mean() == pytest.approx(1, abs=1e-5)
+    frontal = np.abs(cameras[:, 0]) < 45
+    assert poses.log_law[frontal].min() > poses.log_law[np.abs(cameras[:, 0]) > 135].max()
+
+
+def test_there_is_a_paint_for_every_description() -> None:
+    every = {(paint.colour, paint.material) for paint in paints()}
+    assert len(every) == len(paints()) == 12 * 5 + 2
+    assert {(description.base_colour, description.material) for description in DESCRIPTIONS} <= every
+
+
+def test_nothing_is_fitted_to_a_pair_that_is_held_out() -> None:
+    rng = np.random.default_rng(0)
+    drawn = [draw_description(rng) for _ in range(4000)]
+    assert not any(is_held_out(description) for description in drawn)
+    assert is_held_out(Description(*sorted(vocabulary.HELD_OUT)[0]))
+    assert {description.object for description in drawn} == set(vocabulary.OBJECTS)
+    assert {description.material for description in drawn} == {None, *vocabulary.MATERIALS}
+    assert {description.colour for description in drawn} == {None, *vocabulary.COLOURS}
+
+
+def test_the_channel_code_of_all_components_is_exact(poses: Poses) -> None:
+    few = Poses(poses.channels[:, :4], poses.log_law[:4], poses.words[:4])
+    code = ChannelCode.fit(few, 95)  # of 96 views
+    truth = few.channels.flatten(0, 1).float() * CHANNEL_SCALE
+    decoded = torch.einsum("nk,cpk->ncp", code.codes.flatten(0, 1), code.decode) + truth.mean(0)
+    torch.testing.assert_close(decoded, truth, atol=5e-4, rtol=0)
+    assert code.left_out == pytest.approx(0, abs=1e-5)
+    assert code.codes.square().sum(2).mean() == pytest.approx(1, abs=1e-4)
+
+
+def test_what_the_channel_code_leaves_out_is_told(poses: Poses) -> None:
+    code = ChannelCode.fit(poses, 60)
+    assert 0.001 < code.left_out < 0.1
+    assert ChannelCode.fit(poses, 100).left_out < 0.8 * code.left_out
+
+
+def test_functionals_tell_most_of_their_channel(poses: Poses) -> None:
+    code = ChannelCode.fit(poses, 100)
+    read = code.functionals("primary", 20) @ code.codes.flatten(0, 1).T  # [20, N]
+    torch.testing.assert_close(read.std(1), torch.ones(20), atol=0.02, rtol=0)
+    assert np.abs(np.corrcoef(read.numpy()) - np.eye(20)).max() < 0.02
+    shown = (code.codes.flatten(0, 1) @ code.decode[4].T).numpy()  # the code's part of the channel
+    rest = shown - read.numpy().T @ np.linalg.lstsq(read.numpy().T, shown, rcond=None)[0]
+    best = np.linalg.svd(shown - shown.mean(0), compute_uv=False)
+    assert (rest**2).sum() <= 1.1 * (best[20:] ** 2).sum() + 1e-6
+
+
+def test_the_picture_code_is_the_picture_in_its_basis(poses: Poses) -> None:
+    code = PictureCode.fit(poses, 40, draw_pictures(poses, PICTURES, np.random.default_rng(0)))
+    torch.testing.assert_close(code.basis.T @ code.basis, torch.eye(40), atol=1e-4, rtol=0)
+    assert (code.energy[:-1] >= code.energy[1:]).all()
+    for description in DESCRIPTIONS:
+        for backdrop in BACKDROPS:
+            wanted = picture(poses.channels[row(description)], description, backdrop) @ code.basis
+            torch.testing.assert_close(code.of(description, backdrop), wanted, atol=2e-3, rtol=1e-4)
+
+
+def test_the_picture_code_tells_its_pictures_as_well_as_any_of_its_size(poses: Poses) -> None:
+    pictures = draw_pictures(poses, PICTURES, np.random.default_rng(0))
+    code = PictureCode.fit(poses, 40, pictures)
+    rest = (pictures - pictures @ code.basis @ code.basis.T).square().sum()
+    assert rest == pytest.approx(torch.linalg.svdvals(pictures)[40:].square().sum().item(), rel=1e-3)
+    assert code.energy.sum() * PICTURES + rest == pytest.approx(pictures.square().sum().item(), rel=1e-4)
