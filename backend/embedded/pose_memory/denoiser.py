@@ -72,6 +72,7 @@ class Layout:
     """Quantities that have a channel, and another one for their negative: so norms find a mean of zero."""
 
     def __post_init__(self) -> None:
+        assert self.evidence % 2 == 0, "the evidence stands before pairs of rows"
         assert (PLACES + 1) * self.evidence <= self.CODE, "the evidence has no room"
 
     def part(self, block: int) -> slice:
@@ -197,7 +198,7 @@ class Denoiser:
         self._resnet, self._transformer = block.resnets[0], block.attentions[0]
 
     def _share(self) -> Tensor:
-        """[T] four times the channels, less those that are proportional to the divisor."""
+        """[T] by what a square of the divisor is to be multiplied to give the squares of all numbers but the constants' and `spread`'s."""
         return 4 * CHANNELS - 8 - 8 * self.g2**2 - 8 * PLACE**2
 
     def fit(self) -> None:
@@ -229,9 +230,8 @@ class Denoiser:
         hidden = layout.places
         for block, channel in enumerate(hidden):
             y, x = block // GRID, block % GRID
-            resnet.conv1.weight[channel, 0, 0 if y else 2, 0 if x else 2] = (
-                1  # a corner of the kernel: inside the picture at this block only
-            )
+            corner = 0 if y else 2, 0 if x else 2  # of the kernel: inside the picture at this block only
+            resnet.conv1.weight[channel, 0, *corner] = 1
             resnet.norm2.weight[channel] = 1
         with torch.no_grad():
             flat = torch.zeros(1, 2 * CHANNELS, GRID, GRID)
@@ -242,6 +242,7 @@ class Denoiser:
         s, largest = self.divisor, self.divisor.max()
         place = PLACE * s**2 / largest  # s / largest once a norm has divided
         square, one = self.g2 * s, s
+        # The squares of all numbers are 4 C s^2; what pairs of channels at four blocks do not make of it, the spread has to.
         left = s**2 * (4 * CHANNELS - 8 - 8 * self.g2**2) - 8 * place**2 - 8 * CONSTANT**2
         spread = (left / 8).clamp_min(0).sqrt()
         functions = torch.stack([spread, square, one, place])
@@ -254,9 +255,8 @@ class Denoiser:
             for sign, target in zip((1, -1), layout.pair(name), strict=True):
                 resnet.conv2.weight[target, channel, 1, 1] = sign * scales[index]
         # Here the argument is to be as asked, elsewhere so low that nothing is left: gain * (told - elsewhere) + GATE_CLOSED.
+        gain = 1 / (here - elsewhere)
         for channel in hidden:
-            resnet.norm2.weight[channel] = 1
-            gain = 1 / (here - elsewhere)
             resnet.time_emb_proj.weight[channel] = gain * rows[3]
             resnet.time_emb_proj.bias[channel] = gain * (biases[3] - GATE_CLOSED) - 1
             resnet.time_emb_proj.weight[CHANNELS + channel] = -elsewhere * gain * rows[3]

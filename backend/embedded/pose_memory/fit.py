@@ -64,6 +64,7 @@ def fit(folder: Path, *, threads: int = 0, seed: int = 0, progress: Callable[[st
         tokenizer = parts.build_tokenizer(TOKENS)
         encoder = MemoryEncoder(tokenizer, poses, channel_code, picture_code, rng)
         encoder.fit(report)
+        report(", ".join(f"the {what} miss theirs by {error:.3g}" for what, error in encoder.errors.items()))
         report("the denoiser")
         typical = draw_pictures(poses, BLOCK_PICTURES, rng).view(BLOCK_PICTURES, 3, parts.RESOLUTION, parts.RESOLUTION)
         alphas_cumprod = parts.build_scheduler().alphas_cumprod

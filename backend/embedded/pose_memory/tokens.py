@@ -13,13 +13,13 @@ import torch
 from torch import Tensor
 
 from .. import vocabulary
+from .pictures import BACKDROPS
 
 WIDTH = 512
 PROMPT_TOKENS = 16
 """The words of a prompt, start and end included; the longest caption has 14."""
 POSES = 448
-BACKDROPS = 2
-TOKENS = PROMPT_TOKENS + BACKDROPS * POSES
+TOKENS = PROMPT_TOKENS + len(BACKDROPS) * POSES
 """After a prompt's own come one for every pose before either backdrop: first all of the dark one, then all of the light one."""
 CODE = 474
 """Directions for codes: first a view's channel code, later its picture code."""
