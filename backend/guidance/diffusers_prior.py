@@ -203,7 +203,8 @@ class DiffusersPrior(DiffusionPrior):
             sample = F.pixel_unshuffle(sample, self._unshuffle)
         sample = sample.to(self._denoiser.dtype, memory_format=self._layout)
         pixels = sample.shape[-2] * self._factor, sample.shape[-1] * self._factor
-        prediction = self.family.predict(self._denoiser, sample, time, conditioning.tensors, pixels).float()
+        with _unrounded(self._denoiser.dtype):
+            prediction = self.family.predict(self._denoiser, sample, time, conditioning.tensors, pixels).float()
         if self._unshuffle > 1:
             prediction = F.pixel_shuffle(prediction, self._unshuffle)
         return to_noise(prediction, z_t, alpha_bar, self.prediction_type)
@@ -300,6 +301,19 @@ def _malformed_is_refused(source: str | Path) -> Iterator[None]:
             raise
         reason = f"{type(error).__name__}: {first_line(error)}"
         raise PriorError(f"The files of the model '{source}' do not fit together ({reason}).", remedy=COPY_AGAIN) from error
+
+
+@contextlib.contextmanager
+def _unrounded(dtype: torch.dtype) -> Iterator[None]:
+    """Single precision is single precision: GPUs would round what enters a convolution to the ten bits of TF32, which a model that asks for
+    float32 may not bear.
+    """
+    before = torch.backends.cudnn.allow_tf32
+    torch.backends.cudnn.allow_tf32 = before and dtype != torch.float32
+    try:
+        yield
+    finally:
+        torch.backends.cudnn.allow_tf32 = before
 
 
 def choose_dtype(requested: str, device: torch.device, needed: str | None = None) -> torch.dtype:

@@ -238,6 +238,21 @@ def test_a_needed_arithmetic_is_kept_from_the_prompt_to_the_prediction(tmp_path:
     assert torch.equal(prior.predict_noise(z, t, conditioning), expected)
 
 
+@pytest.mark.parametrize(("dtype", "rounded"), [("float32", False), ("bfloat16", True)])
+def test_single_precision_is_not_rounded_by_a_gpu(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, dtype: str, rounded: bool) -> None:
+    monkeypatch.setattr(torch.backends.cudnn, "allow_tf32", True)
+    prior = load_diffusers_prior(write_pipeline(tmp_path, unet=tiny_unet(3, 16)), device=CPU, dtype=dtype)
+    seen = []
+    prior._denoiser.register_forward_hook(lambda *_: seen.append(torch.backends.cudnn.allow_tf32))
+    prior.predict_noise(torch.randn(1, 3, 16, 16), torch.tensor([500]), prior.encode_prompts(["a red cat"]))
+    assert seen == [rounded]
+    assert torch.backends.cudnn.allow_tf32
+    prior._denoiser.register_forward_hook(lambda *_: 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        prior.predict_noise(torch.randn(1, 3, 16, 16), torch.tensor([500]), prior.encode_prompts(["a red cat"]))
+    assert torch.backends.cudnn.allow_tf32
+
+
 def test_text_encoder_is_read_once_a_batch_of_new_prompts(latent_folder: Path) -> None:
     prior = load(latent_folder)
     loads = []
