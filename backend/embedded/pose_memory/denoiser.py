@@ -28,7 +28,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from .tokens import WIDTH
+from .tokens import WIDTH, Told
 
 CHANNELS = 408
 BLOCK, GRID = 32, 2
@@ -43,6 +43,7 @@ SCALE_TIMESTEP = 250
 CONSTANT = 7000.0
 """Next to noisy components of about one: they must be lost beside the code, which is itself small beside the constants."""
 LIFT = 10.0
+"""What keeps silu's argument where it is linear."""
 SMALL = 0.02
 """Of the picture code, and of the blocks' components at the end, beside numbers whose mean square is one."""
 LOUD = 1000.0
@@ -50,7 +51,9 @@ LOUD = 1000.0
 GATE_CLOSED, GATE_OPEN = -15.0, 4.0
 """Argument of the places' silu elsewhere; least argument of the feed-forward part's gelu, above which it changes nothing."""
 PLACE = 1.0
+"""Of the channel of a block's own place once a norm has divided, at the t where the norms divide most."""
 WORD_PENALTY = 1500.0
+"""Logit that tokens lose which are no memories: more than any memory can be behind."""
 TIME_RIDGE = 1e-8
 FREQUENCIES = (2e-4, 1.2e-2)
 """Of the timestep's sinusoids, radians a step, that the functions of t are made from: higher ones tell neighbouring steps apart."""
@@ -113,26 +116,11 @@ class Layout:
         return row
 
 
-@dataclass(frozen=True)
-class Told:
-    """How the text encoder's tokens say things.
-
-    Attributes:
-        code: [K, WIDTH]; times a token it gives the picture's coefficients.
-        norm: [WIDTH]; likewise -|v|^2 / 2 of the components that are compared, up to a constant.
-        chance: [WIDTH]; likewise the log probability.
-        no_memory: [WIDTH]; likewise at least one for tokens that are no memories, and zero for memories.
-    """
-
-    code: Tensor
-    norm: Tensor
-    chance: Tensor
-    no_memory: Tensor
-
-
-def build(channels: int = 3 * BLOCK**2) -> Any:
+def build() -> Any:
     """The network, all weights zero but the norms'."""
     from diffusers import UNet2DConditionModel
+
+    channels = 3 * BLOCK**2
 
     unet = UNet2DConditionModel(
         sample_size=GRID,
@@ -207,7 +195,7 @@ class Denoiser:
         self._set_places_and_time()
         self._set_gathering()
         self._set_retrieval()
-        self._set_output(*self._set_decoding())
+        self._set_output(self._set_decoding())
         for name, parameter in self.model.named_parameters():
             parameter.copy_(parameter.half())
             assert parameter.isfinite().all(), name
@@ -331,8 +319,8 @@ class Denoiser:
 
     # --- what goes out
 
-    def _set_decoding(self) -> tuple[Tensor, float]:
-        """Returns the components [3 s s, CODE] of a block that are told in the end, and how large, beside numbers of mean square one."""
+    def _set_decoding(self) -> Tensor:
+        """Returns the components [3 s s, CODE] of a block that are told in the end, times `SMALL`."""
         layout, count = self.layout, self.basis.shape[1]
         every = blocks(self.pictures.flatten(1).T).permute(0, 2, 1).flatten(0, 1)
         _, vectors = torch.linalg.eigh((every.T @ every / len(every)).double())
@@ -351,13 +339,13 @@ class Denoiser:
         # hidden = SMALL * component * open_gate * PLACE * divisor / largest; wanted is SMALL * component * divisor
         gain = float(self.divisor.max()) / (open_gate * PLACE * LOUD)
         self._transformer.proj_out.weight[: layout.CODE, : layout.CODE, 0, 0] = gain * torch.eye(layout.CODE)
-        return components, SMALL
+        return components
 
-    def _set_output(self, components: Tensor, size: float) -> None:
+    def _set_output(self, components: Tensor) -> None:
         norm, out, code = self.model.conv_norm_out, self.model.conv_out, self.layout.CODE
         norm.weight[code:] = 0
         norm.bias[:] = LIFT
-        out.weight[:, :code, 0, 0] = (components / size).half()
+        out.weight[:, :code, 0, 0] = (components / SMALL).half()
         lifted = F.silu(torch.tensor(LIFT)).item()
         offset = -lifted * out.weight[:, :code, 0, 0].sum(1)
         out.bias.copy_(offset.half())

@@ -7,7 +7,6 @@ import os
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 from ...files import absolute
 from ...option_numbers import whole
@@ -36,8 +35,8 @@ def run(args: argparse.Namespace) -> int:
     return 0
 
 
-def fit(folder: Path, *, threads: int = 0, seed: int = 0, progress: Callable[[str], None] = lambda message: None) -> dict[str, Any]:
-    """Fits the pose memory and writes its pipeline folder. Returns what the folder keeps about it."""
+def fit(folder: Path, *, threads: int = 0, seed: int = 0, progress: Callable[[str], None] = lambda message: None) -> None:
+    """Fits the pose memory and writes its pipeline folder."""
     import numpy as np
     import torch
 
@@ -70,7 +69,7 @@ def fit(folder: Path, *, threads: int = 0, seed: int = 0, progress: Callable[[st
         alphas_cumprod = parts.build_scheduler().alphas_cumprod
         denoiser = Denoiser(picture_code.basis, picture_code.energy, encoder.told(), alphas_cumprod, EVIDENCE, typical)
         denoiser.fit()
-    fitted: dict[str, Any] = {
+    fitted = {
         "fitted": "least squares",
         "poses": POSES,
         "seed": seed,
@@ -80,4 +79,3 @@ def fit(folder: Path, *, threads: int = 0, seed: int = 0, progress: Callable[[st
     recommended = parts.RECOMMENDED | {"guidance_scale": 1.0, "t_end": 0.1, "backdrops": [[level, 0.0] for level in BACKDROPS]}
     parts.save_pipeline(folder, encoder.model, denoiser.model, tokenizer, fitted, recommended=recommended, dtype="float32")
     report(f"written to {folder}")
-    return fitted

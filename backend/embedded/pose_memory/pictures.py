@@ -15,10 +15,10 @@ from torch import Tensor
 
 from .. import vocabulary, world
 from ..appearance import channel_weights
+from ..learned.dataset import channel_table
 from ..renderer import CHANNEL_SCALE, CHANNELS
 from ..vocabulary import Description
 
-ALPHA = CHANNELS.index("alpha")
 BACKDROPS = tuple(level for level, _ in world.BACKDROPS)
 """Grey levels of the backdrops that are remembered."""
 PLAIN_WEIGHT = 4
@@ -32,11 +32,15 @@ class Paint:
     colour: str | None
     material: str | None
 
-    def weights(self, backdrop: float) -> np.ndarray:
+    def table(self, backdrop: float) -> Tensor:
         """[C, 3] what each channel adds to a picture that is all backdrop."""
-        weights = channel_weights(self.colour, self.material).copy()
-        weights[ALPHA] -= backdrop
-        return weights
+        weights = torch.from_numpy(channel_weights(self.colour, self.material))
+        return channel_table(weights[None], torch.full((1, 3), backdrop))[0]
+
+    @staticmethod
+    def of(description: Description) -> Paint:
+        """The paint of what a prompt describes."""
+        return Paint(description.base_colour, description.material)
 
 
 def paints() -> list[Paint]:
@@ -98,8 +102,8 @@ class ChannelCode:
     @staticmethod
     def fit(poses: Poses, count: int) -> ChannelCode:
         """The first `count` components. The generator of torch's randomised decomposition is seeded here."""
-        table = np.stack([p.weights(b) for p in paints() for b in BACKDROPS for _ in range(1 if p.material else PLAIN_WEIGHT)])
-        importance = torch.from_numpy(np.einsum("ncr,ndr->cd", table, table) / (3 * len(table))).double()
+        tables = torch.stack([p.table(b) for p in paints() for b in BACKDROPS for _ in range(1 if p.material else PLAIN_WEIGHT)])
+        importance = (torch.einsum("ncr,ndr->cd", tables, tables) / (3 * len(tables))).double()
         root = torch.linalg.cholesky(importance + 1e-6 * torch.eye(len(CHANNELS), dtype=torch.float64)).float()
         objects, views = poses.channels.shape[:2]
         features = torch.empty(objects * views, len(CHANNELS) * poses.channels.shape[3])
@@ -152,15 +156,15 @@ class PictureCode:
 
     def of(self, description: Description, backdrop: float) -> Tensor:
         """[P, K] codes of the described object from every pose before a backdrop; a view word in the description changes nothing."""
-        weights = torch.from_numpy(Paint(description.base_colour, description.material).weights(backdrop))
+        table = Paint.of(description).table(backdrop)
         views = self.views[vocabulary.OBJECTS.index(description.object)]
-        return torch.einsum("pcrk,cr->pk", views, weights) + (2 * backdrop - 1) * self.basis.sum(0)
+        return torch.einsum("pcrk,cr->pk", views, table) + (2 * backdrop - 1) * self.basis.sum(0)
 
 
 def picture(views: Tensor, description: Description, backdrop: float) -> Tensor:
     """[..., 3 H W] in -1..1 of channels [..., C, H W] uint8."""
-    weights = torch.from_numpy(Paint(description.base_colour, description.material).weights(backdrop))
-    return (2 * CHANNEL_SCALE * weights.T @ views.float() + (2 * backdrop - 1)).flatten(-2)
+    table = Paint.of(description).table(backdrop)
+    return (2 * CHANNEL_SCALE * table.T @ views.float() + (2 * backdrop - 1)).flatten(-2)
 
 
 def draw_pictures(poses: Poses, count: int, rng: np.random.Generator) -> Tensor:

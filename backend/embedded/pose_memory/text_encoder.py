@@ -23,10 +23,9 @@ from torch import Tensor
 
 from .. import vocabulary
 from ..vocabulary import Description
-from .denoiser import Told
 from .pictures import BACKDROPS, ChannelCode, PictureCode, Poses, draw_description
 from .regression import Products
-from .tokens import COLOURS, MATERIALS, OBJECTS, POSES, PROMPT_TOKENS, TOKENS, VIEWS, WIDTH, Directions
+from .tokens import COLOURS, MATERIALS, OBJECTS, POSES, PROMPT_TOKENS, TOKENS, VIEWS, WIDTH, Directions, Told
 
 HEADS = 4
 """Of attention: one for each of the prompt's four kinds of words."""

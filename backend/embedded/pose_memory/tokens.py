@@ -1,4 +1,4 @@
-"""The space of the text encoder's tokens: which directions of the residual stream mean what.
+"""The space of the text encoder's tokens: which directions of the residual stream mean what, and how the finished tokens are read.
 
 All directions are orthonormal, and orthogonal to (1, ..., 1), so that layer norms find a mean of zero. Their division by
 the norm is kept harmless by large constants: along `fill` before the first layer's end, along `slack` after it.
@@ -77,3 +77,20 @@ class Directions:
         }  # fmt: skip
         parts = dict(zip(sizes, rest.split([*sizes.values(), len(rest) - sum(sizes.values())]), strict=False))
         return Directions(code=code, object=code[: len(OBJECTS)], pose=code[len(OBJECTS) : len(OBJECTS) + pose_functions], **parts)
+
+
+@dataclass(frozen=True)
+class Told:
+    """How the text encoder's tokens say things.
+
+    Attributes:
+        code: [K, WIDTH]; times a token it gives the picture's coefficients.
+        norm: [WIDTH]; likewise -|v|^2 / 2 of the components that are compared, up to a constant.
+        chance: [WIDTH]; likewise the log probability.
+        no_memory: [WIDTH]; likewise at least one for tokens that are no memories, and zero for memories.
+    """
+
+    code: Tensor
+    norm: Tensor
+    chance: Tensor
+    no_memory: Tensor

@@ -10,8 +10,8 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from backend.embedded.learned.model import build_scheduler
-from backend.embedded.pose_memory.denoiser import BLOCK, CHANNELS, MEMORY_VARIANCE, PLACES, Denoiser, Layout, Told, blocks, evidence_weights
-from backend.embedded.pose_memory.tokens import PROMPT_TOKENS, WIDTH
+from backend.embedded.pose_memory.denoiser import BLOCK, CHANNELS, MEMORY_VARIANCE, PLACES, Denoiser, Layout, blocks, evidence_weights
+from backend.embedded.pose_memory.tokens import PROMPT_TOKENS, WIDTH, Told
 
 COMPONENTS, EVIDENCE, MEMORIES = 120, 30, 40
 ALPHAS_CUMPROD = build_scheduler().alphas_cumprod
