@@ -102,8 +102,8 @@ class ChannelCode:
     @staticmethod
     def fit(poses: Poses, count: int) -> ChannelCode:
         """The first `count` components. The generator of torch's randomised decomposition is seeded here."""
-        tables = torch.stack([p.table(b) for p in paints() for b in BACKDROPS for _ in range(1 if p.material else PLAIN_WEIGHT)])
-        importance = (torch.einsum("ncr,ndr->cd", tables, tables) / (3 * len(tables))).double()
+        tables = np.stack([p.table(b).numpy() for p in paints() for b in BACKDROPS for _ in range(1 if p.material else PLAIN_WEIGHT)])
+        importance = torch.from_numpy(np.einsum("ncr,ndr->cd", tables, tables) / (3 * len(tables))).double()
         root = torch.linalg.cholesky(importance + 1e-6 * torch.eye(len(CHANNELS), dtype=torch.float64)).float()
         objects, views = poses.channels.shape[:2]
         features = torch.empty(objects * views, len(CHANNELS) * poses.channels.shape[3])
