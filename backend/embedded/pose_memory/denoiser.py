@@ -44,8 +44,12 @@ CONSTANT = 7000.0
 """Next to noisy components of about one: they must be lost beside the code, which is itself small beside the constants."""
 LIFT = 10.0
 """What keeps silu's argument where it is linear."""
+OUTPUT_LIFT = 20.0
+"""Likewise, of the blocks' components at the end."""
 SMALL = 0.02
-"""Of the picture code, and of the blocks' components at the end, beside numbers whose mean square is one."""
+"""Of the picture code, beside numbers whose mean square is one."""
+OUTPUT = 0.05
+"""Of the blocks' components at the end, so that what is left of the noisy ones in the same channels is lost beside them."""
 LOUD = 1000.0
 """Of the blocks' components, so that the code in the same channels is lost beside them."""
 GATE_CLOSED, GATE_OPEN = -15.0, 4.0
@@ -164,14 +168,13 @@ class Denoiser:
         told: how tokens tell the code.
         alphas_cumprod: [T].
         evidence: components that are compared.
-        pictures: [N, 3, H, W] typical ones, that the output's block basis is fitted to.
 
     Attributes:
         model: the network, in single precision; every weight is one that half precision has.
     """
 
-    def __init__(self, basis: Tensor, energy: Tensor, told: Told, alphas_cumprod: Tensor, evidence: int, pictures: Tensor) -> None:
-        self.basis, self.energy, self.told, self.alphas_cumprod, self.pictures = basis, energy, told, alphas_cumprod, pictures
+    def __init__(self, basis: Tensor, energy: Tensor, told: Told, alphas_cumprod: Tensor, evidence: int) -> None:
+        self.basis, self.energy, self.told, self.alphas_cumprod = basis, energy, told, alphas_cumprod
         self.layout = Layout(evidence)
         assert basis.shape[1] <= self.layout.CODE, "a channel a component"
         alpha_bar = float(alphas_cumprod[SCALE_TIMESTEP])
@@ -320,12 +323,13 @@ class Denoiser:
     # --- what goes out
 
     def _set_decoding(self) -> Tensor:
-        """Returns the components [3 s s, CODE] of a block that are told in the end, times `SMALL`."""
+        """Returns the components [3 s s, CODE] of a block that are told in the end: the strongest of pictures in the picture code."""
         layout, count = self.layout, self.basis.shape[1]
-        every = blocks(self.pictures.flatten(1).T).permute(0, 2, 1).flatten(0, 1)
-        _, vectors = torch.linalg.eigh((every.T @ every / len(every)).double())
+        parts = blocks(self.basis)
+        told = (parts * self.energy.sqrt()).permute(1, 0, 2).flatten(1)
+        _, vectors = torch.linalg.eigh((told @ told.T).double())
         components = vectors[:, -layout.CODE :].flip(1).float()
-        decode = torch.einsum("pb,qpk->qbk", components, blocks(self.basis))  # [4, CODE, K]
+        decode = torch.einsum("pb,qpk->qbk", components, parts)  # [4, CODE, K]
         first, second = self._transformer.transformer_blocks[0].ff.net[0].proj, self._transformer.transformer_blocks[0].ff.net[2]
         least = float(PLACE * self.divisor.min() / self.divisor.max())
         open_gate = GATE_OPEN / least  # the gate of a place's units is this times the divisor's share of its largest
@@ -336,17 +340,19 @@ class Denoiser:
             gates = slice(PLACES * CHANNELS + units.start, PLACES * CHANNELS + units.stop)
             first.weight[gates] = open_gate * layout.reads_channel(layout.places[place])
             second.weight[: layout.CODE, units] = LOUD * torch.eye(layout.CODE)
-        # hidden = SMALL * component * open_gate * PLACE * divisor / largest; wanted is SMALL * component * divisor
-        gain = float(self.divisor.max()) / (open_gate * PLACE * LOUD)
+        # hidden = SMALL * component * open_gate * PLACE * divisor / largest; wanted is OUTPUT * component * divisor
+        gain = OUTPUT * float(self.divisor.max()) / (SMALL * open_gate * PLACE * LOUD)
+        gain *= math.sqrt(1 + OUTPUT**2 * float(self.energy.sum()) / (PLACES * CHANNELS))  # the last norm divides by them, too
         self._transformer.proj_out.weight[: layout.CODE, : layout.CODE, 0, 0] = gain * torch.eye(layout.CODE)
+        self._transformer.proj_out.weight[layout.nowhere, : layout.CODE] = -gain  # so the last norm finds a mean of zero
         return components
 
     def _set_output(self, components: Tensor) -> None:
         norm, out, code = self.model.conv_norm_out, self.model.conv_out, self.layout.CODE
         norm.weight[code:] = 0
-        norm.bias[:] = LIFT
-        out.weight[:, :code, 0, 0] = (components / SMALL).half()
-        lifted = F.silu(torch.tensor(LIFT)).item()
+        norm.bias[:] = OUTPUT_LIFT
+        out.weight[:, :code, 0, 0] = (components / OUTPUT).half()
+        lifted = F.silu(torch.tensor(OUTPUT_LIFT)).item()
         offset = -lifted * out.weight[:, :code, 0, 0].sum(1)
         out.bias.copy_(offset.half())
         out.weight[:, code, 0, 0] = (offset - out.bias) / lifted  # what half precision leaves of it

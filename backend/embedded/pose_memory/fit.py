@@ -12,8 +12,8 @@ from ...files import absolute
 from ...option_numbers import whole
 from ..learned.train import check_export
 
-CODE_PICTURES, BLOCK_PICTURES = 6000, 3000
-"""That the picture code and the blocks' components are fitted to."""
+CODE_PICTURES = 6000
+"""That the picture code is fitted to."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -59,15 +59,14 @@ def fit(folder: Path, *, threads: int = 0, seed: int = 0, progress: Callable[[st
         report("the channel code")
         channel_code = ChannelCode.fit(poses, CODE)
         report("the picture code")
-        picture_code = PictureCode.fit(poses, Layout.CODE, draw_pictures(poses, CODE_PICTURES, rng))
+        picture_code = PictureCode.fit(poses, Layout.CODE, *draw_pictures(poses, CODE_PICTURES, rng))
         tokenizer = parts.build_tokenizer(TOKENS)
         encoder = MemoryEncoder(tokenizer, poses, channel_code, picture_code, rng)
         encoder.fit(report)
         report(", ".join(f"the {what} miss theirs by {error:.3g}" for what, error in encoder.errors.items()))
         report("the denoiser")
-        typical = draw_pictures(poses, BLOCK_PICTURES, rng).view(BLOCK_PICTURES, 3, parts.RESOLUTION, parts.RESOLUTION)
         alphas_cumprod = parts.build_scheduler().alphas_cumprod
-        denoiser = Denoiser(picture_code.basis, picture_code.energy, encoder.told(), alphas_cumprod, EVIDENCE, typical)
+        denoiser = Denoiser(picture_code.basis, picture_code.energy, encoder.told(), alphas_cumprod, EVIDENCE)
         denoiser.fit()
     fitted = {
         "fitted": "least squares",

@@ -23,6 +23,11 @@ BACKDROPS = tuple(level for level, _ in world.BACKDROPS)
 """Grey levels of the backdrops that are remembered."""
 PLAIN_WEIGHT = 4
 """Of a plain colour among the materials, where the channels' importance is weighed."""
+FAINT = 0.1
+"""Mean square deviation from the backdrop at which a picture's errors count half as much as a far fainter one's: in errors that a white
+owl before the dark backdrop does not feel, a black one is lost."""
+OVERHEAD_WEIGHT = 2.0
+"""Of pictures from above, which are few and like no others."""
 
 
 @dataclass(frozen=True)
@@ -70,6 +75,11 @@ class Poses:
 
     def __len__(self) -> int:
         return self.channels.shape[1]
+
+    def weights(self, contrast: Tensor, chosen: Tensor) -> Tensor:
+        """[n] how much errors count in pictures from poses [n] whose mean square deviation from their backdrops is contrast [n]."""
+        overhead = torch.tensor([word == "overhead view" for word in self.words])[chosen]
+        return FAINT / (FAINT + contrast) * torch.where(overhead, OVERHEAD_WEIGHT, 1.0)
 
     @staticmethod
     def render(count: int, resolution: int, *, progress: Callable[[str], None] = lambda message: None) -> Poses:
@@ -135,7 +145,7 @@ class PictureCode:
     """Principal components, about zero, of pictures in -1..1.
 
     Attributes:
-        basis: [3 H W, K] orthonormal columns, strongest first; rows as in a picture [3, H, W].
+        basis: [3 H W, K] orthonormal columns, those that count most first; rows as in a picture [3, H, W].
         energy: [K] mean squares of the coefficients.
         views: [O, P, C, 3, K] what each channel of each remembered view, in red, green and blue, adds to the code.
     """
@@ -145,11 +155,13 @@ class PictureCode:
     views: Tensor
 
     @staticmethod
-    def fit(poses: Poses, count: int, pictures: Tensor) -> PictureCode:
-        """The first `count` components of pictures [N, 3 H W] in -1..1."""
-        energy, vectors = torch.linalg.eigh((pictures @ pictures.T / len(pictures)).double())
-        energy, vectors = energy[-count:].flip(0).float(), vectors[:, -count:].flip(1).float()
-        basis = pictures.T @ vectors / (len(pictures) * energy).sqrt()
+    def fit(poses: Poses, count: int, pictures: Tensor, weights: Tensor) -> PictureCode:
+        """The first `count` components of pictures [N, 3 H W] in -1..1, whose errors count by weights [N]."""
+        weighed = pictures * weights.sqrt()[:, None]
+        _, vectors = torch.linalg.eigh((weighed @ weighed.T).double())
+        basis = weighed.T @ vectors[:, -count:].flip(1).float()
+        basis /= basis.norm(dim=0)
+        energy = (pictures @ basis).square().mean(0)
         by_colour = basis.view(3, -1, count)
         views = [torch.einsum("vcp,rpk->vcrk", one.float() * (2 * CHANNEL_SCALE), by_colour) for one in poses.channels]
         return PictureCode(basis, energy, torch.stack(views))
@@ -158,7 +170,15 @@ class PictureCode:
         """[P, K] codes of the described object from every pose before a backdrop; a view word in the description changes nothing."""
         table = Paint.of(description).table(backdrop)
         views = self.views[vocabulary.OBJECTS.index(description.object)]
-        return torch.einsum("pcrk,cr->pk", views, table) + (2 * backdrop - 1) * self.basis.sum(0)
+        return torch.einsum("pcrk,cr->pk", views, table) + self.of_nothing(backdrop)
+
+    def of_nothing(self, backdrop: float) -> Tensor:
+        """[K] code of a backdrop alone."""
+        return (2 * backdrop - 1) * self.basis.sum(0)
+
+    def contrast(self, codes: Tensor, backdrop: float) -> Tensor:
+        """[...] mean square deviation from the backdrop, over all pixels, of the pictures of codes [..., K]."""
+        return (codes - self.of_nothing(backdrop)).square().sum(-1) / len(self.basis)
 
 
 def picture(views: Tensor, description: Description, backdrop: float) -> Tensor:
@@ -167,14 +187,17 @@ def picture(views: Tensor, description: Description, backdrop: float) -> Tensor:
     return (2 * CHANNEL_SCALE * table.T @ views.float() + (2 * backdrop - 1)).flatten(-2)
 
 
-def draw_pictures(poses: Poses, count: int, rng: np.random.Generator) -> Tensor:
-    """[count, 3 H W] in -1..1, from any of the poses before either backdrop; none shows a pair that is held out."""
+def draw_pictures(poses: Poses, count: int, rng: np.random.Generator) -> tuple[Tensor, Tensor]:
+    """[count, 3 H W] in -1..1, from any of the poses before either backdrop, and weights [count]; none shows a pair that is held out."""
     result = torch.empty(count, 3 * poses.channels.shape[3])
+    chosen, levels = torch.empty(count, dtype=torch.long), torch.empty(count)
     for row in range(count):
         description = draw_description(rng)
-        view = poses.channels[vocabulary.OBJECTS.index(description.object), rng.integers(len(poses))]
-        result[row] = picture(view, description, BACKDROPS[rng.integers(len(BACKDROPS))])
-    return result
+        chosen[row], levels[row] = rng.integers(len(poses)), BACKDROPS[rng.integers(len(BACKDROPS))]
+        view = poses.channels[vocabulary.OBJECTS.index(description.object), chosen[row]]
+        result[row] = picture(view, description, levels[row].item())
+    contrast = (result - (2 * levels - 1)[:, None]).square().mean(1)
+    return result, poses.weights(contrast, chosen)
 
 
 def draw_description(rng: np.random.Generator) -> Description:

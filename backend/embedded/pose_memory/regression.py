@@ -20,11 +20,16 @@ class Products:
     def __init__(self, inputs: int, outputs: int) -> None:
         self.gram = torch.zeros(inputs, inputs, dtype=torch.float64)
         self.cross = torch.zeros(inputs, outputs, dtype=torch.float64)
-        self.energy, self.count = 0.0, 0
+        self.energy, self.weight = 0.0, 0.0
         self._waiting: list[tuple[Tensor, Tensor]] = []
 
-    def add(self, inputs: Tensor, outputs: Tensor) -> None:
-        """Take in some rows."""
+    def add(self, inputs: Tensor, outputs: Tensor, weights: Tensor | None = None) -> None:
+        """Take in some rows, whose square errors count by weights [n] (default: all alike)."""
+        if weights is None:
+            self.weight += len(inputs)
+        else:
+            self.weight += weights.sum().item()
+            inputs, outputs = inputs * weights.sqrt()[:, None], outputs * weights.sqrt()[:, None]
         self._waiting.append((inputs, outputs))
         if sum(len(x) for x, _ in self._waiting) >= ROWS_AT_ONCE:
             self._sum()
@@ -36,7 +41,6 @@ class Products:
             self.gram += (inputs.T @ inputs).double()
             self.cross += (inputs.T @ outputs).double()
             self.energy += outputs.double().square().sum().item()
-            self.count += len(inputs)
 
     def solve(self, ridge: float) -> Tensor:
         """[I, O] weights; `ridge` is relative to the inputs' mean energy."""
@@ -46,6 +50,6 @@ class Products:
         return torch.linalg.solve(gram, self.cross)
 
     def residual(self, weights: Tensor) -> float:
-        """Mean over the rows of the square error that weights [I, O] leave, summed over the outputs; after `solve`."""
+        """Weighted mean over the rows of the square error that weights [I, O] leave, summed over the outputs; after `solve`."""
         w = weights.double()
-        return ((w * (self.gram @ w)).sum() - 2 * (w * self.cross).sum() + self.energy).item() / self.count
+        return ((w * (self.gram @ w)).sum() - 2 * (w * self.cross).sum() + self.energy).item() / self.weight

@@ -269,7 +269,8 @@ class MemoryEncoder:
                 description = self._some_prompt(name)
                 chosen = torch.from_numpy(self.rng.integers(0, len(BACKDROPS) * POSES, ROWS_A_PROMPT))
                 x, units = self._through(1, description.text, chosen)
-                products.add(units, self._wanted(description, chosen, x) - x)
+                codes = self._picture_codes(description, chosen)
+                products.add(units, self._wanted(description, chosen, codes, x) - x, self._weights(codes, chosen))
         self._set_second(mlp, products, RIDGE2, "picture codes")
 
     def _some_prompt(self, name: str) -> Description:
@@ -279,15 +280,22 @@ class MemoryEncoder:
                 view = VIEWS[self.rng.integers(len(VIEWS))] or None
                 return Description(name, drawn.colour, drawn.material, view)
 
-    def _wanted(self, description: Description, chosen: Tensor, x: Tensor) -> Tensor:
-        """[n, WIDTH] the memories after the second layer, given those before its MLP: what varies gives way to the codes."""
+    def _picture_codes(self, description: Description, chosen: Tensor) -> Tensor:
+        """[n, K] of some memories."""
+        return torch.cat([self.picture_code.of(description, level) for level in BACKDROPS])[chosen]
+
+    def _weights(self, codes: Tensor, chosen: Tensor) -> Tensor:
+        """[n] how much errors count in some memories' picture codes [n, K]."""
+        contrasts = torch.stack([self.picture_code.contrast(codes, level) for level in BACKDROPS])
+        return self.poses.weights(contrasts[chosen // POSES, torch.arange(len(chosen))], chosen % POSES)
+
+    def _wanted(self, description: Description, chosen: Tensor, codes: Tensor, x: Tensor) -> Tensor:
+        """[n, WIDTH] the memories after the second layer, given those before its MLP: what varies gives way to the picture codes [n, K]."""
         d = self.directions
-        pose, backdrop = chosen % POSES, chosen // POSES
-        codes = torch.stack([self.picture_code.of(description, level) for level in BACKDROPS])
-        result = (codes[backdrop, pose] * self.loudness) @ d.code[: len(self.loudness)]
+        result = (codes * self.loudness) @ d.code[: len(self.loudness)]
         varying = torch.cat([d.code, d.fill, d.law[:1]])
         result += x - x @ varying.T @ varying
-        return result + CHANCE * self.chance(description)[pose][:, None] * d.chance
+        return result + CHANCE * self.chance(description)[chosen % POSES][:, None] * d.chance
 
     def chance(self, description: Description) -> Tensor:
         """[P] log probability of each pose under the description's view word, up to a constant."""

@@ -64,7 +64,6 @@ def made() -> Made:
     rows = torch.einsum("pb,qbk->kpq", block, mixed).unflatten(2, (2, 2))
     basis = F.pixel_shuffle(rows, BLOCK).flatten(1).T
     energy = 4000 * torch.arange(1, COMPONENTS + 1) ** -2.2  # about as the world's pictures have it
-    pictures = (normal(300, COMPONENTS) * energy.sqrt() @ basis.T).view(300, 3, 64, 64)
     memories = normal(MEMORIES, COMPONENTS) * energy.sqrt()
     chance = normal(MEMORIES)
     directions = torch.linalg.qr(normal(WIDTH, COMPONENTS + 3)).Q.T
@@ -74,7 +73,7 @@ def made() -> Made:
     norm = -0.5 * memories[:, :EVIDENCE].square().sum(1, keepdim=True) + 300  # up to a constant
     tokens[PROMPT_TOKENS:] = memories @ told.code + norm * told.norm + chance[:, None] * told.chance
     with torch.no_grad():
-        denoiser = Denoiser(basis, energy, told, ALPHAS_CUMPROD, EVIDENCE, pictures)
+        denoiser = Denoiser(basis, energy, told, ALPHAS_CUMPROD, EVIDENCE)
         denoiser.fit()
     return Made(denoiser.model, basis, memories, chance, tokens[None], told)
 
@@ -87,14 +86,19 @@ def test_it_is_the_posterior_mean(made: Made, t: int) -> None:
     z = alpha_bar.sqrt() * clean + (1 - alpha_bar).sqrt() * torch.randn(clean.shape, generator=generator)
     expected = made.expect(z, t)
     error = (made.predict(z, t) - expected).square().mean()
-    assert error < 3e-3 * made.memories.square().sum(1).mean() / z[0].numel()
+    assert error < 1.5e-3 * made.memories.square().sum(1).mean() / z[0].numel()
 
 
 def test_where_noise_hides_everything_it_is_the_prior_mean(made: Made) -> None:
-    z = torch.randn(1, 3, 64, 64, generator=torch.Generator().manual_seed(1))
-    mean = (made.chance.softmax(0) @ made.memories @ made.basis.T).view_as(z)
-    near, far = ((made.predict(z, t) - mean).square().mean() for t in (999, 400))
-    assert near < 0.5 * far
+    clean = (made.memories[:16] @ made.basis.T).view(16, 3, 64, 64)
+    noise = torch.randn(clean.shape, generator=torch.Generator().manual_seed(1))
+    mean = (made.chance.softmax(0) @ made.memories @ made.basis.T).view(1, 3, 64, 64)
+
+    def distance(t: int) -> Tensor:
+        alpha_bar = ALPHAS_CUMPROD[t]
+        return (made.predict(alpha_bar.sqrt() * clean + (1 - alpha_bar).sqrt() * noise, t) - mean).square().mean()
+
+    assert distance(999) < 0.7 * distance(400)
 
 
 def test_a_memory_that_has_no_chance_is_never_shown(made: Made) -> None:

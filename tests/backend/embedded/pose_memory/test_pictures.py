@@ -97,9 +97,8 @@ def test_functionals_tell_most_of_their_channel(poses: Poses) -> None:
 
 
 def test_the_picture_code_is_the_picture_in_its_basis(poses: Poses) -> None:
-    code = PictureCode.fit(poses, 40, draw_pictures(poses, PICTURES, np.random.default_rng(0)))
+    code = PictureCode.fit(poses, 40, *draw_pictures(poses, PICTURES, np.random.default_rng(0)))
     torch.testing.assert_close(code.basis.T @ code.basis, torch.eye(40), atol=1e-4, rtol=0)
-    assert (code.energy[:-1] >= code.energy[1:]).all()
     for description in DESCRIPTIONS:
         for backdrop in BACKDROPS:
             wanted = picture(poses.channels[row(description)], description, backdrop) @ code.basis
@@ -107,8 +106,28 @@ def test_the_picture_code_is_the_picture_in_its_basis(poses: Poses) -> None:
 
 
 def test_the_picture_code_tells_its_pictures_as_well_as_any_of_its_size(poses: Poses) -> None:
-    pictures = draw_pictures(poses, PICTURES, np.random.default_rng(0))
-    code = PictureCode.fit(poses, 40, pictures)
-    rest = (pictures - pictures @ code.basis @ code.basis.T).square().sum()
-    assert rest == pytest.approx(torch.linalg.svdvals(pictures)[40:].square().sum().item(), rel=1e-3)
-    assert code.energy.sum() * PICTURES + rest == pytest.approx(pictures.square().sum().item(), rel=1e-4)
+    pictures, weights = draw_pictures(poses, PICTURES, np.random.default_rng(0))
+    code = PictureCode.fit(poses, 40, pictures, weights)
+    rest = (pictures - pictures @ code.basis @ code.basis.T).square().sum(1)
+    best = torch.linalg.svdvals(pictures * weights.sqrt()[:, None])[40:].square().sum().item()
+    assert (weights * rest).sum() == pytest.approx(best, rel=1e-3)
+    assert code.energy.sum() * PICTURES + rest.sum() == pytest.approx(pictures.square().sum().item(), rel=1e-4)
+    counted = (weights[:, None] * (pictures @ code.basis).square()).mean(0)
+    assert (counted[:-1] >= counted[1:] * (1 - 1e-4)).all()
+
+
+def test_faint_pictures_and_those_from_above_count_more(poses: Poses) -> None:
+    overhead = [word == "overhead view" for word in poses.words]
+    assert any(overhead)
+    above, below = overhead.index(True), overhead.index(False)
+    weights = poses.weights(torch.tensor([0.0, 0.1, 0.3, 0.3]), torch.tensor([below, below, below, above]))
+    torch.testing.assert_close(weights, torch.tensor([1.0, 0.5, 0.25, 0.5]))
+
+
+def test_contrast_is_what_a_picture_has_beside_its_backdrop(poses: Poses) -> None:
+    code = PictureCode.fit(poses, 40, *draw_pictures(poses, PICTURES, np.random.default_rng(0)))
+    for backdrop in BACKDROPS:
+        codes = code.of(Description("cat", "red"), backdrop)
+        shown = codes @ code.basis.T - (2 * backdrop - 1) * torch.ones(len(code.basis)) @ code.basis @ code.basis.T
+        torch.testing.assert_close(code.contrast(codes, backdrop), shown.square().mean(1), atol=1e-5, rtol=1e-4)
+        assert code.contrast(code.of_nothing(backdrop), backdrop) == 0

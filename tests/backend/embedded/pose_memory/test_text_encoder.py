@@ -128,6 +128,18 @@ def test_the_regression_is_the_least_squares_solution() -> None:
     assert products.residual(shrunk) > error
 
 
+def test_rows_of_the_regression_count_by_their_weights() -> None:
+    inputs, outputs, weights = normal(60, 4), normal(60, 3, seed=1), normal(60, seed=2).square()
+    weighed, repeated = Products(4, 3), Products(4, 3)
+    weighed.add(inputs, outputs, weights)
+    weighed.add(inputs[:20], outputs[:20])
+    weighed.add(inputs[:20], outputs[:20], torch.full((20,), 2.0))
+    repeated.add(inputs, outputs, weights + 3 * (torch.arange(60) < 20))
+    found = weighed.solve(0.0)
+    torch.testing.assert_close(found, repeated.solve(0.0), atol=1e-5, rtol=1e-4)
+    assert weighed.residual(found) == pytest.approx(repeated.residual(found), rel=1e-4)
+
+
 def test_a_folder_that_is_not_the_commands_is_not_replaced(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (tmp_path / "thesis.txt").write_text("mine")
     assert cli.main(["fit-prior", "--export", str(tmp_path)], inside=True) != 0
