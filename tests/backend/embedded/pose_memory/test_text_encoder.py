@@ -154,7 +154,6 @@ def test_the_command_makes_a_prior(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     from backend.guidance.diffusers_prior import load_diffusers_prior
 
     monkeypatch.setattr(fit, "CODE_PICTURES", 800)
-    monkeypatch.setattr(fit, "BLOCK_PICTURES", 400)
     monkeypatch.setattr(text_encoder, "PROMPTS_AN_OBJECT", 8)
     monkeypatch.setattr(text_encoder, "ROWS_A_PROMPT", 60)
     assert cli.main(["fit-prior", "--export", str(tmp_path / "prior")], inside=True) == 0
