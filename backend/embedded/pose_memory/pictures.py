@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 import torch
@@ -172,9 +173,14 @@ class PictureCode:
         views = self.views[vocabulary.OBJECTS.index(description.object)]
         return torch.einsum("pcrk,cr->pk", views, table) + self.of_nothing(backdrop)
 
+    @cached_property
+    def _white(self) -> Tensor:
+        """[K] code of a white picture."""
+        return self.basis.sum(0)
+
     def of_nothing(self, backdrop: float) -> Tensor:
         """[K] code of a backdrop alone."""
-        return (2 * backdrop - 1) * self.basis.sum(0)
+        return (2 * backdrop - 1) * self._white
 
     def contrast(self, codes: Tensor, backdrop: float) -> Tensor:
         """[...] mean square deviation from the backdrop, over all pixels, of the pictures of codes [..., K]."""
