@@ -12,8 +12,8 @@ from ...files import absolute
 from ...option_numbers import whole
 from ..learned.train import check_export
 
-CODE_PICTURES = 6000
-"""That the picture code is fitted to."""
+CODE_PICTURES = 43_000
+"""That the picture code is fitted to: about four for every view, so that few views are in none."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -56,10 +56,10 @@ def fit(folder: Path, *, threads: int = 0, seed: int = 0, progress: Callable[[st
     with torch.no_grad():
         poses = Poses.render(POSES, parts.RESOLUTION, progress=report)
         torch.set_num_threads(threads or machine.cores())  # numba, which has rendered, shares its threads with torch
-        report("the channel code")
-        channel_code = ChannelCode.fit(poses, CODE)
         report("the picture code")
         picture_code = PictureCode.fit(poses, Layout.CODE, *draw_pictures(poses, CODE_PICTURES, rng))
+        report("the channel code")
+        channel_code = ChannelCode.fit(poses, picture_code, CODE)
         tokenizer = parts.build_tokenizer(TOKENS)
         encoder = MemoryEncoder(tokenizer, poses, channel_code, picture_code, rng)
         encoder.fit(report)

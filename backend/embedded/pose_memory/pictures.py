@@ -17,7 +17,7 @@ from torch import Tensor
 from .. import vocabulary, world
 from ..appearance import channel_weights
 from ..learned.dataset import channel_table
-from ..renderer import CHANNEL_SCALE, CHANNELS
+from ..renderer import CHANNEL_SCALE
 from ..vocabulary import Description
 
 BACKDROPS = tuple(level for level, _ in world.BACKDROPS)
@@ -29,6 +29,8 @@ FAINT = 0.1
 owl before the dark backdrop does not feel, a black one is lost."""
 OVERHEAD_WEIGHT = 2.0
 """Of pictures from above, which are few and like no others."""
+OVERSAMPLING, POWER_ITERATIONS = 30, 3
+"""Of the randomised decompositions."""
 
 
 @dataclass(frozen=True)
@@ -97,51 +99,6 @@ class Poses:
 
 
 @dataclass(frozen=True)
-class ChannelCode:
-    """Principal components of all channels of a view together, weighed by what they do to pictures.
-
-    Attributes:
-        codes: [O, P, K] of each remembered view, in units in which the mean square norm is one.
-        decode: [C, H W, K] from a code to the channels' deviation from their mean over all views, in 0..1.
-        left_out: mean square error of pictures' pixels (-1..1) that the code leaves.
-    """
-
-    codes: Tensor
-    decode: Tensor
-    left_out: float
-
-    @staticmethod
-    def fit(poses: Poses, count: int) -> ChannelCode:
-        """The first `count` components. The generator of torch's randomised decomposition is seeded here."""
-        tables = np.stack([p.table(b).numpy() for p in paints() for b in BACKDROPS for _ in range(1 if p.material else PLAIN_WEIGHT)])
-        importance = torch.from_numpy(np.einsum("ncr,ndr->cd", tables, tables) / (3 * len(tables))).double()
-        root = torch.linalg.cholesky(importance + 1e-6 * torch.eye(len(CHANNELS), dtype=torch.float64)).float()
-        objects, views = poses.channels.shape[:2]
-        features = torch.empty(objects * views, len(CHANNELS) * poses.channels.shape[3])
-        for row, one in enumerate(poses.channels):
-            weighed = torch.einsum("vcp,cd->vdp", one.float() * (2 * CHANNEL_SCALE), root)
-            features[row * views : (row + 1) * views] = weighed.flatten(1)
-        features -= features.mean(0)
-        total = features.square().sum().item()
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(0)
-            left, singular, right = torch.svd_lowrank(features, q=count + 30, niter=3)
-        left, singular, right = left[:, :count], singular[:count], right[:, :count]
-        unit = (singular.square().sum() / len(features)).sqrt()
-        codes = (left * singular / unit).view(objects, views, count)
-        decode = torch.linalg.solve(root.T, (right * unit).view(len(CHANNELS), -1)).view(len(CHANNELS), -1, count) / 2
-        left_out = (total - singular.square().sum().item()) / len(features) / poses.channels.shape[3]
-        return ChannelCode(codes, decode, left_out)
-
-    def functionals(self, channel: str, count: int) -> Tensor:
-        """[count, K] of a code, each of unit variance over the views: what tells most of this channel."""
-        deviation = self.codes.flatten(0, 1).std(0)
-        scaled = self.decode[CHANNELS.index(channel)] * deviation
-        _, vectors = torch.linalg.eigh((scaled.T @ scaled).double())
-        return vectors[:, -count:].flip(1).T.float() / deviation
-
-
-@dataclass(frozen=True)
 class PictureCode:
     """Principal components, about zero, of pictures in -1..1.
 
@@ -158,11 +115,10 @@ class PictureCode:
     @staticmethod
     def fit(poses: Poses, count: int, pictures: Tensor, weights: Tensor) -> PictureCode:
         """The first `count` components of pictures [N, 3 H W] in -1..1, whose errors count by weights [N]."""
-        weighed = pictures * weights.sqrt()[:, None]
-        _, vectors = torch.linalg.eigh((weighed @ weighed.T).double())
-        basis = weighed.T @ vectors[:, -count:].flip(1).float()
-        basis /= basis.norm(dim=0)
-        energy = (pictures @ basis).square().mean(0)
+        weighed = pictures.float()
+        weighed *= weights.sqrt()[:, None]
+        basis = _strongest(weighed, count)
+        energy = ((weighed @ basis).square() / weights[:, None]).mean(0)
         by_colour = basis.view(3, -1, count)
         views = [torch.einsum("vcp,rpk->vcrk", one.float() * (2 * CHANNEL_SCALE), by_colour) for one in poses.channels]
         return PictureCode(basis, energy, torch.stack(views))
@@ -187,6 +143,75 @@ class PictureCode:
         return (codes - self.of_nothing(backdrop)).square().sum(-1) / len(self.basis)
 
 
+@dataclass(frozen=True)
+class ChannelCode:
+    """Principal components of what a view adds to picture codes, in any colours and before any backdrop.
+
+    Attributes:
+        codes: [O, P, K] of each remembered view, in units in which the mean square norm is one; columns are uncorrelated.
+        maps: [C, 3, K, J] from a code to what each channel, in red, green and blue, adds to the picture code, less its mean.
+        mean: [C, 3, J] over the views.
+        left_out: mean square error of pictures' pixels (-1..1), within the picture code, that the code leaves.
+    """
+
+    codes: Tensor
+    maps: Tensor
+    mean: Tensor
+    left_out: float
+
+    @staticmethod
+    def fit(poses: Poses, picture_code: PictureCode, count: int) -> ChannelCode:
+        """The first `count` components."""
+        kinds = torch.stack([p.table(b) for p in paints() for b in BACKDROPS for _ in range(1 if p.material else PLAIN_WEIGHT)]).flatten(1)
+        views = picture_code.views.flatten(0, 1).flatten(1, 2)  # [N, C 3, J]
+        weights = _weights_in_any_paint(poses, views, kinds, len(picture_code.basis))
+        importance, vectors = torch.linalg.eigh((kinds.T @ kinds / len(kinds)).double())
+        matter = importance > 1e-6 * importance.max()
+        root = (vectors * importance.clamp_min(0).sqrt())[:, matter].float()
+        features = torch.einsum("ncj,cm->nmj", views, root).flatten(1)
+        features -= (weights @ features) / weights.sum()
+        codes = features @ _strongest(weights.sqrt()[:, None] * features, count)
+        left_out = (features.square().sum() - codes.square().sum()).item() / len(features) / len(picture_code.basis)
+        codes /= codes.square().sum(1).mean().sqrt()
+        weighed = weights[:, None] * codes
+        maps = torch.einsum("nk,ncj->ckj", weighed / (weighed * codes).sum(0), views)
+        mean = torch.einsum("n,ncj->cj", weights / weights.sum(), views)
+        codes, maps, mean = codes.unflatten(0, poses.channels.shape[:2]), maps.unflatten(0, (-1, 3)), mean.unflatten(0, (-1, 3))
+        return ChannelCode(codes, maps, mean, left_out)
+
+    def tells(self, description: Description, backdrop: float) -> Tensor:
+        """[P, J] what the codes of the described object tell of its picture codes, less that of the backdrop alone."""
+        table = Paint.of(description).table(backdrop)
+        codes = self.codes[vocabulary.OBJECTS.index(description.object)]
+        return codes @ torch.einsum("cr,crkj->kj", table, self.maps) + torch.einsum("cr,crj->j", table, self.mean)
+
+    def reads(self, table: Tensor) -> tuple[Tensor, Tensor]:
+        """What tells most of the pictures that channels in the colours [C, 3] of a table make.
+
+        Returns:
+            (functionals [R, K] of a code, each of unit variance over the views, the mean square [R] that each tells of a picture's code)
+        """
+        deviation = self.codes.flatten(0, 1).std(0)
+        scaled = torch.einsum("cr,crkj->kj", table, self.maps) * deviation[:, None]
+        left, singular, _ = torch.linalg.svd(scaled.double(), full_matrices=False)
+        return (left.T / deviation).float(), singular.square().float()
+
+
+def _strongest(rows: Tensor, count: int) -> Tensor:
+    """[D, count] principal directions of rows [N, D] about zero. The generator of torch's randomised decomposition is seeded here."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        return torch.svd_lowrank(rows, q=min(count + OVERSAMPLING, *rows.shape), niter=POWER_ITERATIONS)[2][:, :count]
+
+
+def _weights_in_any_paint(poses: Poses, views: Tensor, kinds: Tensor, pixels: int) -> Tensor:
+    """[N] how much errors count in views [N, C 3, J], on average over tables of colours [n, C 3]."""
+    products = views @ views.transpose(1, 2)
+    contrast = torch.einsum("nc,vcd,nd->nv", kinds, products, kinds) / pixels
+    chosen = torch.arange(len(poses)).repeat(len(views) // len(poses))
+    return torch.stack([poses.weights(one, chosen) for one in contrast]).mean(0)
+
+
 def picture(views: Tensor, description: Description, backdrop: float) -> Tensor:
     """[..., 3 H W] in -1..1 of channels [..., C, H W] uint8."""
     table = Paint.of(description).table(backdrop)
@@ -194,15 +219,18 @@ def picture(views: Tensor, description: Description, backdrop: float) -> Tensor:
 
 
 def draw_pictures(poses: Poses, count: int, rng: np.random.Generator) -> tuple[Tensor, Tensor]:
-    """[count, 3 H W] in -1..1, from any of the poses before either backdrop, and weights [count]; none shows a pair that is held out."""
-    result = torch.empty(count, 3 * poses.channels.shape[3])
-    chosen, levels = torch.empty(count, dtype=torch.long), torch.empty(count)
+    """Pictures in -1..1, [count, 3 H W] in half precision, and weights [count].
+
+    They are from any of the poses, before either backdrop; none shows a pair that is held out.
+    """
+    result = torch.empty(count, 3 * poses.channels.shape[3], dtype=torch.float16)
+    chosen, levels, contrast = torch.empty(count, dtype=torch.long), torch.empty(count), torch.empty(count)
     for row in range(count):
         description = draw_description(rng)
         chosen[row], levels[row] = rng.integers(len(poses)), BACKDROPS[rng.integers(len(BACKDROPS))]
         view = poses.channels[vocabulary.OBJECTS.index(description.object), chosen[row]]
-        result[row] = picture(view, description, levels[row].item())
-    contrast = (result - (2 * levels - 1)[:, None]).square().mean(1)
+        shown = picture(view, description, levels[row].item())
+        result[row], contrast[row] = shown, (shown - (2 * levels[row] - 1)).square().mean()
     return result, poses.weights(contrast, chosen)
 
 

@@ -20,16 +20,12 @@ class Products:
     def __init__(self, inputs: int, outputs: int) -> None:
         self.gram = torch.zeros(inputs, inputs, dtype=torch.float64)
         self.cross = torch.zeros(inputs, outputs, dtype=torch.float64)
-        self.energy, self.weight = 0.0, 0.0
+        self.energy, self.rows = 0.0, 0
         self._waiting: list[tuple[Tensor, Tensor]] = []
 
-    def add(self, inputs: Tensor, outputs: Tensor, weights: Tensor | None = None) -> None:
-        """Take in some rows, whose square errors count by weights [n] (default: all alike)."""
-        if weights is None:
-            self.weight += len(inputs)
-        else:
-            self.weight += weights.sum().item()
-            inputs, outputs = inputs * weights.sqrt()[:, None], outputs * weights.sqrt()[:, None]
+    def add(self, inputs: Tensor, outputs: Tensor) -> None:
+        """Take in some rows."""
+        self.rows += len(inputs)
         self._waiting.append((inputs, outputs))
         if sum(len(x) for x, _ in self._waiting) >= ROWS_AT_ONCE:
             self._sum()
@@ -50,6 +46,6 @@ class Products:
         return torch.linalg.solve(gram, self.cross)
 
     def residual(self, weights: Tensor) -> float:
-        """Weighted mean over the rows of the square error that weights [I, O] leave, summed over the outputs; after `solve`."""
+        """Mean over the rows of the square error that weights [I, O] leave, summed over the outputs; after `solve`."""
         w = weights.double()
-        return ((w * (self.gram @ w)).sum() - 2 * (w * self.cross).sum() + self.energy).item() / self.weight
+        return ((w * (self.gram @ w)).sum() - 2 * (w * self.cross).sum() + self.energy).item() / self.rows

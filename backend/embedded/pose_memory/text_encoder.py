@@ -7,8 +7,8 @@ least squares to the codes of rendered views.
     layer 1, MLP         object and pose -> the view's channel code, which knows no colours
     layer 2, MLP         channel code, colour, material, backdrop -> the picture's code; view word -> the pose's chance
 
-A unit of an MLP is switched by a gate: quick_gelu(x + 5) where the gate is open, quick_gelu(x - 14), which is nothing, where
-it is not. What it passes on is nearly linear in x, so each gate selects a linear map of its own.
+In the first layer every object has linear units of its own, which the other objects' gates close (`units.py`); what the second layer
+sums up is in `factors.py`.
 """
 
 from __future__ import annotations
@@ -23,16 +23,22 @@ from torch import Tensor
 
 from .. import vocabulary
 from ..vocabulary import Description
+from .factors import Factor, factors
 from .pictures import BACKDROPS, ChannelCode, PictureCode, Poses, draw_description
 from .regression import Products
 from .tokens import COLOURS, MATERIALS, OBJECTS, POSES, PROMPT_TOKENS, TOKENS, VIEWS, WIDTH, Directions, Told
+from .units import CLOSED, LINEAR, READ, SLIGHT, Units, shares
 
 HEADS = 4
 """Of attention: one for each of the prompt's four kinds of words."""
-POSE_FUNCTIONS = 200
-"""Numbers that tell a pose: what all objects' channel codes have most in common as functions of it."""
-UNITS = len(OBJECTS) * POSE_FUNCTIONS
+POSE_FUNCTIONS = POSES - 1
+"""Numbers that tell a pose: all functions of it whose mean is zero."""
+POSE_LOUDNESS = 0.25
+"""Norm of all of these together: they stay where the channel code comes to lie, and are to be lost beside it."""
+UNITS = 3300
 """Of each MLP."""
+NOTHING_SHARE = 0.1
+"""By which a prompt without an object counts less than one with."""
 EVIDENCE, QUIET = 78, 0.2
 """Components of a picture that the denoiser compares; how loud the others are told beside them, so that they weigh little in the norm."""
 
@@ -42,9 +48,9 @@ START_NORM2, WORD_NORM2, KIND_NORM2 = 512.0, 72.0, 150.0
 """Square norms of a memory's embedding, of a word's, and of what tells memories, words and the start of the text apart."""
 GATE = math.sqrt(30)
 """Of an open gate, after the first layer's attention."""
-ON, OFF, LINEAR = 19.0, -14.0, 5.0
-"""What an open gate adds to a unit's argument, its bias, and what is left of both: there quick_gelu is nearly linear."""
-SLACK_NORM2 = 3000.0
+BACKDROP = math.sqrt(20)
+"""Of a memory along `backdrop`: minus that before the dark one."""
+SLACK_NORM2 = 10000.0
 """Square norm of the constant that both layers' MLPs leave along `slack`: far more than what varies, so that norms divide by the same."""
 CLAIM, DEFAULT = 40.0, 20.0
 """Logit of a word that opens a gate, and of the start of the text, which opens it where no word does."""
@@ -59,7 +65,7 @@ STEEPNESS = 10.0
 """Argument, where the word is named and not true, of the unit that tells so; minus that, where it is named and true."""
 
 RIDGE1, RIDGE2 = 1e-7, 3e-7
-PROMPTS_AN_OBJECT, ROWS_A_PROMPT = 220, 14
+PROMPTS_AN_OBJECT, ROWS_A_PROMPT = 80, 14
 """Prompts that the second layer is fitted to, and memories of each."""
 CALIBRATION = 40
 """Prompts by which it is measured how the tokens say things."""
@@ -131,21 +137,22 @@ class MemoryEncoder:
 
     def _embed_poses(self) -> None:
         d = self.directions
-        codes = self._object_codes()  # [25, P, K]
-        table = codes.transpose(0, 1).flatten(1)
-        functions, _, _ = torch.linalg.svd(table - table.mean(0), full_matrices=False)
-        functions = functions[:, :POSE_FUNCTIONS]
-        functions *= math.sqrt(CODE_NORM2 / functions.square().sum(1).max())
+        functions = self._pose_functions() * POSE_LOUDNESS
         position = torch.zeros(TOKENS, WIDTH)
         for which in range(len(BACKDROPS)):
             rows = slice(PROMPT_TOKENS + which * POSES, PROMPT_TOKENS + (which + 1) * POSES)
-            position[rows] = functions @ d.pose + 2 * self.law @ d.law + (1 if which else -1) * math.sqrt(20) * d.backdrop
+            position[rows] = functions @ d.pose + 2 * self.law @ d.law + (1 if which else -1) * BACKDROP * d.backdrop
             position[rows] += math.sqrt(KIND_NORM2) * d.is_pose
         position[0] = math.sqrt(KIND_NORM2) * d.is_start
         position[1:PROMPT_TOKENS] = math.sqrt(KIND_NORM2) * d.is_word
         memories = position[PROMPT_TOKENS:]
         memories += (START_NORM2 - memories.square().sum(1, keepdim=True)).sqrt() * d.fill
         self._root.embeddings.position_embedding.weight.copy_(position.half())
+
+    def _pose_functions(self) -> Tensor:
+        """[P, POSE_FUNCTIONS] orthonormal: all functions of the pose with a mean of zero but those that matter least."""
+        table = self._object_codes().transpose(0, 1).flatten(1)
+        return torch.linalg.svd(table - table.mean(0), full_matrices=False)[0][:, :POSE_FUNCTIONS]
 
     def _embed_words(self) -> None:
         """Words along the gates that they open, how strongly they claim them, and `fill` up to one norm."""
@@ -207,71 +214,71 @@ class MemoryEncoder:
     def _fit_channel_codes(self) -> None:
         d, mlp = self.directions, self._layers[0].mlp
         norm = math.sqrt(WIDTH / (START_NORM2 + 4 * GATE**2))
-        position = self._root.embeddings.position_embedding.weight[PROMPT_TOKENS : PROMPT_TOKENS + POSES]
-        deviation = (position @ d.pose.T).std(0)
-        for index in range(len(OBJECTS)):
-            rows = slice(index * POSE_FUNCTIONS, (index + 1) * POSE_FUNCTIONS)
-            gate = ON / (GATE * norm) * d.object[index]
-            mlp.fc1.weight[rows] = ((2 / deviation[:, None]) * d.pose / norm + gate).half()
-            mlp.fc1.bias[rows] = OFF
-        codes = self._object_codes()
+        codes, functions = self._object_codes(), self._pose_functions()
+        # Of each object's codes as functions of the pose, the principal components: as many as pay, over all objects.
+        components = [torch.linalg.svd(functions.T @ code, full_matrices=False)[:2] for code in codes]
+        energies = [singular.square() * (1 if name else NOTHING_SHARE) for name, (_, singular) in zip(OBJECTS, components, strict=True)]
+        units = Units(mlp.fc1, norm)
+        for index, count in enumerate(shares(energies, UNITS - len(OBJECTS))):
+            gates = torch.full((len(OBJECTS),), CLOSED)
+            gates[index] = 0
+            closed = gates @ d.object / GATE
+            units.add(torch.zeros(1, WIDTH), LINEAR, closed)  # for the mean over the poses
+            units.add(components[index][0][:, :count].T @ d.pose * (READ * math.sqrt(POSES) / POSE_LOUDNESS), LINEAR, closed)
         products = Products(UNITS, WIDTH)
         for index, name in enumerate(OBJECTS):
-            x, units = self._through(0, Description(name).text if name else "")
+            x, hidden = self._through(0, Description(name).text if name else "")
             wanted = codes[index].repeat(len(BACKDROPS), 1) @ d.code
             kept = x - x @ d.code.T @ d.code  # what lies in the codes' space is replaced
-            products.add(units, wanted + kept - x)
+            products.add(hidden, wanted + kept - x)
         mlp.fc2.bias.copy_((math.sqrt(SLACK_NORM2) * d.slack[0]).half())
         self._set_second(mlp, products, RIDGE1, "channel codes")
 
     # --- layer 2
 
     def _fit_picture_codes(self) -> None:
-        d, mlp = self.directions, self._layers[1].mlp
-        x, _ = self._through(0, Description("cat", "red", "striped", "front view").text, after=True)
-        norm = math.sqrt(WIDTH / x.square().sum(1).mean().item())
-        spread = (self.channel_code.codes.flatten(0, 1) * math.sqrt(CODE_NORM2)).std(0)
-        rows: list[Tensor] = []
-        biases: list[float] = []
-
-        def add(weights: Tensor, bias: float) -> None:
-            rows.extend(weights / norm)
-            biases.extend([bias] * len(weights))
-
-        def reads(channel: str, count: int) -> Tensor:
-            return 1.5 / math.sqrt(CODE_NORM2) * self.channel_code.functionals(channel, count) @ d.code
-
-        on = ON / GATE
-        # How many numbers of each channel: as many as pay, where one of a pattern's costs a unit for each of the colours.
-        add(1.5 * d.code / spread[:, None], LINEAR)
-        primary = reads("primary", 150)
-        for colour in d.colour:
-            add(primary + on * colour, OFF)
-        patterns = {"striped": reads("stripes", 80), "spotted": reads("spots", 41), "wooden": reads("grain", 10)}
-        patterns["golden"] = torch.cat([reads("sheen", 24), primary[:16]])
-        for index, name in enumerate(COLOURS):
-            materials = (name,) if name in MATERIALS else MATERIALS[1:]
-            for material in materials:
-                add(patterns[material] + on * (d.colour[index] + d.material[MATERIALS.index(material)]), OFF - ON)
-        add(reads("alpha", 310) + 9.5 / math.sqrt(20) * d.backdrop, -4.5)
-        for index in range(1, len(VIEWS)):
-            add(-STEEPNESS / 2 * d.law[index : index + 1] + 2 * STEEPNESS / GATE * d.view[index], -2 * STEEPNESS)
-        add(d.law[:1], 6)
-        add(0.3 * d.fill, 0)
-        weight = torch.stack(rows)
-        assert len(weight) <= UNITS, f"{len(weight)} units"
-        mlp.fc1.weight[: len(weight)] = weight.half()
-        mlp.fc1.bias[: len(weight)] = torch.tensor(biases).half()
-
+        self._set_picture_units()
         products = Products(UNITS, WIDTH)
         for name in vocabulary.OBJECTS:
             for _ in range(PROMPTS_AN_OBJECT):
                 description = self._some_prompt(name)
                 chosen = torch.from_numpy(self.rng.integers(0, len(BACKDROPS) * POSES, ROWS_A_PROMPT))
-                x, units = self._through(1, description.text, chosen)
-                codes = self._picture_codes(description, chosen)
-                products.add(units, self._wanted(description, chosen, codes, x) - x, self._weights(codes, chosen))
-        self._set_second(mlp, products, RIDGE2, "picture codes")
+                x, hidden = self._through(1, description.text, chosen)
+                products.add(hidden, self._wanted(description, chosen, x) - x)
+        self._set_second(self._layers[1].mlp, products, RIDGE2, "picture codes")
+
+    def _set_picture_units(self) -> None:
+        d, scale = self.directions, 1 / math.sqrt(CODE_NORM2)
+        x, _ = self._through(0, Description("cat", "red", "striped", "front view").text, after=True)
+        units = Units(self._layers[1].mlp.fc1, math.sqrt(WIDTH / x.square().sum(1).mean().item()))
+        spread = self.channel_code.codes.flatten(0, 1).std(0)
+        units.add(READ * scale / spread[:, None] * d.code, LINEAR)
+        for index in range(1, len(VIEWS)):
+            units.add(-STEEPNESS / 2 * d.law[index : index + 1], -2 * STEEPNESS, 2 * STEEPNESS / GATE * d.view[index])
+        units.add(d.law[:1], LINEAR)
+        units.add(0.3 * d.fill, 0)
+        known = factors()
+        told = [self.channel_code.reads(factor.table) for factor in known]
+        energies = [factor.share * energy for factor, (_, energy) in zip(known, told, strict=True)]
+        for factor, (functionals, _), count in zip(known, told, shares(energies, units.left - 2 * len(known)), strict=True):
+            argument, gates = self._switch(factor)
+            read = SLIGHT if factor.slight else READ
+            units.add(read * scale * functionals[:count] @ d.code, argument, gates)
+            for constant in (0, read):  # their difference is the factor's weight, alone: what it adds to every view
+                units.add(torch.zeros(1, WIDTH), argument + constant, gates)
+
+    def _switch(self, factor: Factor) -> tuple[float, Tensor]:
+        """A factor's argument, and what tells its units along [WIDTH] which gates are open."""
+        d, argument, gates = self.directions, factor.argument, torch.zeros(WIDTH)
+        if factor.colour is not None:
+            gates += factor.colour @ d.colour / GATE
+        if factor.material is not None:
+            gates += factor.material @ d.material / GATE
+        if factor.backdrop is not None:
+            middle = factor.backdrop.mean()
+            argument += middle.item()
+            gates += (factor.backdrop[1] - middle) / BACKDROP * d.backdrop[0]
+        return argument, gates
 
     def _some_prompt(self, name: str) -> Description:
         while True:
@@ -280,19 +287,14 @@ class MemoryEncoder:
                 view = VIEWS[self.rng.integers(len(VIEWS))] or None
                 return Description(name, drawn.colour, drawn.material, view)
 
-    def _picture_codes(self, description: Description, chosen: Tensor) -> Tensor:
-        """[n, K] of some memories."""
-        return torch.cat([self.picture_code.of(description, level) for level in BACKDROPS])[chosen]
+    def _wanted(self, description: Description, chosen: Tensor, x: Tensor) -> Tensor:
+        """[n, WIDTH] some memories after the second layer, given those before its MLP: what varies gives way to the picture codes.
 
-    def _weights(self, codes: Tensor, chosen: Tensor) -> Tensor:
-        """[n] how much errors count in some memories' picture codes [n, K]."""
-        contrasts = torch.stack([self.picture_code.contrast(codes, level) for level in BACKDROPS])
-        return self.poses.weights(contrasts[chosen // POSES, torch.arange(len(chosen))], chosen % POSES)
-
-    def _wanted(self, description: Description, chosen: Tensor, codes: Tensor, x: Tensor) -> Tensor:
-        """[n, WIDTH] the memories after the second layer, given those before its MLP: what varies gives way to the picture codes [n, K]."""
+        To these as far as the channel codes tell them: what those leave out would be as noise to the fit.
+        """
         d = self.directions
-        result = (codes * self.loudness) @ d.code[: len(self.loudness)]
+        told = [self.channel_code.tells(description, level) + self.picture_code.of_nothing(level) for level in BACKDROPS]
+        result = (torch.cat(told)[chosen] * self.loudness) @ d.code[: len(self.loudness)]
         varying = torch.cat([d.code, d.fill, d.law[:1]])
         result += x - x @ varying.T @ varying
         return result + CHANCE * self.chance(description)[chosen % POSES][:, None] * d.chance

@@ -15,13 +15,13 @@ from torch import Tensor
 from .. import vocabulary
 from .pictures import BACKDROPS
 
-WIDTH = 512
+WIDTH = 576
 PROMPT_TOKENS = 16
 """The words of a prompt, start and end included; the longest caption has 14."""
 POSES = 448
 TOKENS = PROMPT_TOKENS + len(BACKDROPS) * POSES
 """After a prompt's own come one for every pose before either backdrop: first all of the dark one, then all of the light one."""
-CODE = 474
+CODE = 538
 """Directions for codes: first a view's channel code, later its picture code."""
 
 COLOURS = (*vocabulary.COLOURS, *vocabulary.COLOURLESS_MATERIALS)
@@ -38,7 +38,7 @@ class Directions:
 
     Attributes:
         code: [CODE] what a token remembers.
-        object, pose: [25], [R] within `code`, for as long as no code is there yet: gates, and functions of the pose.
+        object, pose: [25], [R] within `code`: gates, for as long as no code is there, and functions of the pose, which are faint.
         colour, material, view: [14], [5], [5] gates.
         backdrop: [1] dark or light.
         law: [5] how often photographs are taken from a pose, and whether each view word is true of it.

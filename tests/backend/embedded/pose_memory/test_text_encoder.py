@@ -15,7 +15,7 @@ from backend.embedded.learned.model import build_tokenizer
 from backend.embedded.pose_memory import text_encoder
 from backend.embedded.pose_memory.pictures import ChannelCode, PictureCode, Poses
 from backend.embedded.pose_memory.regression import Products
-from backend.embedded.pose_memory.text_encoder import GATE, IMPOSSIBLE, MemoryEncoder
+from backend.embedded.pose_memory.text_encoder import CODE_NORM2, GATE, IMPOSSIBLE, POSE_LOUDNESS, MemoryEncoder
 from backend.embedded.pose_memory.tokens import CODE, COLOURS, MATERIALS, OBJECTS, POSES, PROMPT_TOKENS, TOKENS, VIEWS, WIDTH, Directions
 from backend.embedded.vocabulary import Description
 
@@ -29,7 +29,7 @@ def encoder() -> MemoryEncoder:
     words = [vocabulary.VIEW_WORDS[index % 4] for index in range(POSES)]
     poses = Poses(torch.zeros(24, POSES, 9, 4, dtype=torch.uint8), torch.randn(POSES, generator=generator), words)
     codes = torch.randn(24, POSES, CODE, generator=generator) / CODE**0.5
-    channel_code = ChannelCode(codes, torch.randn(9, 4, CODE, generator=generator), 0.0)
+    channel_code = ChannelCode(codes, torch.zeros(9, 3, CODE, COMPONENTS), torch.zeros(9, 3, COMPONENTS), 0.0)
     picture_code = PictureCode(torch.zeros(12, COMPONENTS), torch.ones(COMPONENTS), torch.zeros(24, POSES, 9, 3, COMPONENTS))
     made = MemoryEncoder(build_tokenizer(TOKENS), poses, channel_code, picture_code, np.random.default_rng(0))
     with torch.no_grad():
@@ -97,6 +97,14 @@ def test_chance_is_the_law_of_photographs_among_the_views_that_are_meant(encoder
     torch.testing.assert_close(named[~is_side], free[~is_side] + IMPOSSIBLE)
 
 
+def test_poses_are_told_apart_and_lost_beside_a_code(encoder: MemoryEncoder) -> None:
+    position = encoder._root.embeddings.position_embedding.weight[PROMPT_TOKENS : PROMPT_TOKENS + POSES]
+    told = position @ encoder.directions.pose.T / POSE_LOUDNESS
+    apart = torch.eye(POSES) - 1 / POSES  # all functions of the pose but the constant: every pose is as far from every other
+    torch.testing.assert_close(told @ told.T, apart, atol=0.05, rtol=0)
+    assert (position @ encoder.directions.code.T).square().sum(1).max() < 1e-3 * CODE_NORM2
+
+
 def test_directions_are_orthonormal_and_without_a_mean() -> None:
     directions = Directions.draw(200)
     parts = [directions.code, *(getattr(directions, name) for name in ("colour", "material", "view", "backdrop", "law", "is_pose"))]
@@ -126,18 +134,6 @@ def test_the_regression_is_the_least_squares_solution() -> None:
     shrunk = products.solve(0.1)
     assert shrunk.norm() < found.norm()
     assert products.residual(shrunk) > error
-
-
-def test_rows_of_the_regression_count_by_their_weights() -> None:
-    inputs, outputs, weights = normal(60, 4), normal(60, 3, seed=1), normal(60, seed=2).square()
-    weighed, repeated = Products(4, 3), Products(4, 3)
-    weighed.add(inputs, outputs, weights)
-    weighed.add(inputs[:20], outputs[:20])
-    weighed.add(inputs[:20], outputs[:20], torch.full((20,), 2.0))
-    repeated.add(inputs, outputs, weights + 3 * (torch.arange(60) < 20))
-    found = weighed.solve(0.0)
-    torch.testing.assert_close(found, repeated.solve(0.0), atol=1e-5, rtol=1e-4)
-    assert weighed.residual(found) == pytest.approx(repeated.residual(found), rel=1e-4)
 
 
 def test_a_folder_that_is_not_the_commands_is_not_replaced(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
