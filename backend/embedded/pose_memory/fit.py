@@ -60,6 +60,7 @@ def fit(folder: Path, *, threads: int = 0, seed: int = 0, progress: Callable[[st
         picture_code = PictureCode.fit(poses, Layout.CODE, *draw_pictures(poses, CODE_PICTURES, rng))
         report("the channel code")
         channel_code = ChannelCode.fit(poses, picture_code, CODE)
+        report(f"it leaves out {channel_code.left_out:.4f} of pictures' mean square")
         tokenizer = parts.build_tokenizer(TOKENS)
         encoder = MemoryEncoder(tokenizer, poses, channel_code, picture_code, rng)
         encoder.fit(report)

@@ -138,17 +138,13 @@ class PictureCode:
         """[K] code of a backdrop alone."""
         return (2 * backdrop - 1) * self._white
 
-    def contrast(self, codes: Tensor, backdrop: float) -> Tensor:
-        """[...] mean square deviation from the backdrop, over all pixels, of the pictures of codes [..., K]."""
-        return (codes - self.of_nothing(backdrop)).square().sum(-1) / len(self.basis)
-
 
 @dataclass(frozen=True)
 class ChannelCode:
     """Principal components of what a view adds to picture codes, in any colours and before any backdrop.
 
     Attributes:
-        codes: [O, P, K] of each remembered view, in units in which the mean square norm is one; columns are uncorrelated.
+        codes: [O, P, K] of each remembered view, in units in which the mean square norm is one.
         maps: [C, 3, K, J] from a code to what each channel, in red, green and blue, adds to the picture code, less its mean.
         mean: [C, 3, J] over the views.
         left_out: mean square error of pictures' pixels (-1..1), within the picture code, that the code leaves.

@@ -147,12 +147,3 @@ def test_faint_pictures_and_those_from_above_count_more(poses: Poses) -> None:
     above, below = overhead.index(True), overhead.index(False)
     weights = poses.weights(torch.tensor([0.0, 0.1, 0.3, 0.3]), torch.tensor([below, below, below, above]))
     torch.testing.assert_close(weights, torch.tensor([1.0, 0.5, 0.25, 0.5]))
-
-
-def test_contrast_is_what_a_picture_has_beside_its_backdrop(poses: Poses) -> None:
-    code = PictureCode.fit(poses, 40, *draw_pictures(poses, PICTURES, np.random.default_rng(0)))
-    for backdrop in BACKDROPS:
-        codes = code.of(Description("cat", "red"), backdrop)
-        shown = codes @ code.basis.T - (2 * backdrop - 1) * torch.ones(len(code.basis)) @ code.basis @ code.basis.T
-        torch.testing.assert_close(code.contrast(codes, backdrop), shown.square().mean(1), atol=1e-5, rtol=1e-4)
-        assert code.contrast(code.of_nothing(backdrop), backdrop) == 0
