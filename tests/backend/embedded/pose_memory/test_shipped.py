@@ -64,7 +64,7 @@ def test_they_are_of_this_world_and_small_enough() -> None:
 def test_they_know_every_object_in_every_paint_from_everywhere(prior: DiffusionPrior, description: Description) -> None:
     for backdrop in (0.2, 0.9):
         pictures = true_views(description, backdrop)
-        assert error(clean(prior, pictures, 400, [description.text] * 4), pictures) < 0.045
+        assert error(clean(prior, pictures, 400, [description.text] * 4), pictures) < 0.035
 
 
 def test_one_of_these_was_held_out() -> None:
