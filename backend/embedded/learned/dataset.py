@@ -109,13 +109,13 @@ class WorldDataset:
             )
             self._words[name] = words
 
-    def draw(self, count: int) -> Examples:
-        """`count` independent examples."""
+    def draw(self, count: int, *, varied: bool = True) -> Examples:
+        """`count` independent examples; backdrops are `varied` or at exactly the world's levels."""
         descriptions = [self.describe() for _ in range(count)]
         rows = [int(self.draw_views(description, 1)[0]) for description in descriptions]
         captions = [self.caption(description) for description in descriptions]
         weights = torch.from_numpy(np.stack([description_weights(description) for description in descriptions]))
-        backgrounds = self.backgrounds(count)
+        backgrounds = self.backgrounds(count, varied=varied)
         channels = torch.stack([self._views[d.object].channels[row] for d, row in zip(descriptions, rows, strict=True)])
         images = _compose(channels, weights.to(self.device), backgrounds.to(self.device))
         words = [self._words[d.object][row] for d, row in zip(descriptions, rows, strict=True)]
@@ -155,11 +155,12 @@ class WorldDataset:
         cumulative = self._views[description.object].cumulative[description.view]
         return np.minimum(np.searchsorted(cumulative, self.rng.random(count), side="right"), len(cumulative) - 1)
 
-    def backgrounds(self, count: int) -> Tensor:
-        """[count, 3] float32: one of the world's backdrops for each, with a tint."""
+    def backgrounds(self, count: int, *, varied: bool = True) -> Tensor:
+        """[count, 3] float32: one of the world's backdrops for each, `varied` in level and tint."""
         level, deviation = np.array(world.BACKDROPS)[self.rng.integers(len(world.BACKDROPS), size=count)].T
         grey, tint = self.rng.normal(level, deviation)[:, None], self.rng.normal(0, world.BACKDROP_TINT, (count, 3))
-        return torch.from_numpy((grey + tint).clip(0, 1).astype(np.float32))
+        shown = (grey + tint).clip(0, 1) if varied else np.repeat(level[:, None], 3, axis=1)
+        return torch.from_numpy(shown.astype(np.float32))
 
 
 def _compose(channels: Tensor, weights: Tensor, backgrounds: Tensor) -> Tensor:

@@ -1,4 +1,4 @@
-"""Does the learned prior draw what it is asked for? Its samples, named by a classifier of the world's true pictures.
+"""Does the learned prior draw what it is asked for? Its samples, named by a classifier of true pictures; and its errors.
 
 Three sets of prompts, each from all four sides: pairs of object and colour that training has shown, pairs that it never
 showed, and materials. The table also has the classifier's accuracy on true pictures: no sample can be expected to do
@@ -8,6 +8,7 @@ better.
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import os
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
@@ -20,9 +21,12 @@ if TYPE_CHECKING:
 
     from ...guidance.prior import DiffusionPrior
     from ..vocabulary import Description
+    from .dataset import Examples
 
 SETS = ("seen", "held out", "materials")
 QUESTIONS = ("object", "colour", "material", "view")
+TIMESTEPS = (100, 400, 600, 700, 780)
+"""At which errors are measured: levels that annealing passes through with the built-in priors, and one above."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -35,6 +39,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--views", type=int, default=1500, help="rendered views an object that the classifier learns from (default: %(default)s)"
     )
+    parser.add_argument("--pictures", type=int, default=480, help="pictures that errors are measured on (default: %(default)s)")
     parser.add_argument("--seed", type=int, default=0, help="of the prompts and the noise (default: %(default)s)")
     parser.add_argument("--threads", type=int, default=0, help="processor cores to use (default: all)")
 
@@ -67,8 +72,14 @@ def run(args: argparse.Namespace) -> int:
         sheet = [pictures[8 * k : 8 * k + 8] for k in range((four + 1) // 2)]
         titles = [" | ".join(d.text for d in descriptions[8 * k : 8 * k + 8 : 4]).replace(", front view", "") for k in range(len(sheet))]
         save_sheet(args.output / f"{name.replace(' ', '-')}.png", sheet, titles)
-    report = table(rows, ceiling)
-    atomic_write_json(args.output / "samples.json", {"scale": scale, "steps": args.steps, "classifier": ceiling, "samples": rows})
+    errors = {}
+    for backdrops, varied in (("varied", True), ("two", False)):
+        dataset.rng = np.random.default_rng(args.seed)  # whatever the classifier has drawn
+        examples = dataset.draw(args.pictures, varied=varied)
+        errors[backdrops] = denoising_errors(prior, examples, torch.Generator().manual_seed(args.seed))
+    report = f"{table(rows, ceiling)}\n{error_table(errors)}"
+    figures = {"scale": scale, "steps": args.steps, "classifier": ceiling, "errors": errors, "samples": rows}
+    atomic_write_json(args.output / "samples.json", figures)
     atomic_write_text(args.output / "table.md", report)
     print(report)
     return 0
@@ -116,6 +127,24 @@ def sample(
     return torch.cat([ddim(prior, texts[i : i + batch], (3, size, size), scale, steps, generator) for i in range(0, len(texts), batch)])
 
 
+def denoising_errors(prior: DiffusionPrior, examples: Examples, generator: torch.Generator, batch: int = 32) -> list[float]:
+    """Mean square errors of x0 in -1..1 at each of `TIMESTEPS`, the examples' true view words named. The generator draws the noise."""
+    import torch
+
+    texts = [dataclasses.replace(d, view=word).text for d, word in zip(examples.descriptions, examples.view_words, strict=True)]
+    result = []
+    for time in TIMESTEPS:
+        alpha_bar, total = prior.alphas_cumprod[time], 0.0
+        for first in range(0, len(texts), batch):
+            pictures = examples.images[first : first + batch]
+            z = alpha_bar.sqrt() * pictures + (1 - alpha_bar).sqrt() * torch.randn(pictures.shape, generator=generator)
+            conditioning = prior.encode_prompts(texts[first : first + batch])
+            noise = prior.predict_noise(z, torch.full((len(z),), time), conditioning)
+            total += ((z - (1 - alpha_bar).sqrt() * noise) / alpha_bar.sqrt() - pictures).square().sum().item()
+        result.append(total / examples.images.numel())
+    return result
+
+
 def judged(description: Description, named: dict[str, str]) -> dict[str, bool | None]:
     """Whether each question is answered as was asked; None where the prompt does not say."""
     asked = {
@@ -140,6 +169,13 @@ def table(rows: Sequence[Mapping[str, object]], ceiling: dict[str, float]) -> st
             shares = [_share([row[question] for row in members]) for question in QUESTIONS]
             lines.append(f"| {name} | {len(members)} | {' | '.join(shares)} | {_share(both)} |")
     lines.append(f"| true pictures | | {' | '.join(f'{ceiling[question]:.1%}' for question in QUESTIONS)} | |")
+    return "\n".join(lines) + "\n"
+
+
+def error_table(errors: Mapping[str, Sequence[float]]) -> str:
+    """Mean square errors as a Markdown table: a line for each way that backdrops were drawn."""
+    lines = [f"| backdrops | {' | '.join(f't = {time}' for time in TIMESTEPS)} |", "|---" * (1 + len(TIMESTEPS)) + "|"]
+    lines += [f"| {backdrops} | {' | '.join(f'{value:.4f}' for value in values)} |" for backdrops, values in errors.items()]
     return "\n".join(lines) + "\n"
 
 

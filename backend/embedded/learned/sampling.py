@@ -31,14 +31,16 @@ def ddim(
     Returns:
         [B, 3, H, W] in 0..1.
     """
-    count = len(prompts)
-    conditioning = prior.encode_prompts([*prompts, *([""] * count)])
-    z = torch.randn(count, *shape, generator=generator).to(prior.device)
+    guided = scale != 1  # at 1 the answer to no words cancels out
+    conditioning = prior.encode_prompts([*prompts, *([""] * len(prompts))] if guided else list(prompts))
+    z = torch.randn(len(prompts), *shape, generator=generator).to(prior.device)
     times = np.linspace(prior.num_train_timesteps - 1, 0, steps, endpoint=False).round().astype(int).tolist()
     for index, time in enumerate(times):
-        t = torch.full((2 * count,), time, device=prior.device)
-        conditional, unconditional = prior.predict_noise(torch.cat([z, z]), t, conditioning).chunk(2)
-        noise = unconditional + scale * (conditional - unconditional)
+        asked = torch.cat([z, z]) if guided else z
+        noise = prior.predict_noise(asked, torch.full((len(asked),), time, device=prior.device), conditioning)
+        if guided:
+            conditional, unconditional = noise.chunk(2)
+            noise = unconditional + scale * (conditional - unconditional)
         now = prior.alphas_cumprod[time]
         following = prior.alphas_cumprod[times[index + 1]] if index + 1 < steps else torch.ones(())
         clean = (z - (1 - now).sqrt() * noise) / now.sqrt()

@@ -30,7 +30,7 @@ from torch import Tensor
 
 from .tokens import WIDTH, Told
 
-CHANNELS = 452
+CHANNELS = 416
 BLOCK, GRID = 32, 2
 PLACES = GRID * GRID
 TIME_WIDTH = 320

@@ -14,6 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from ...cameras import orbit_position
 from .. import vocabulary, world
 from ..appearance import channel_weights
 from ..learned.dataset import channel_table
@@ -29,6 +30,10 @@ FAINT = 0.1
 owl before the dark backdrop does not feel, a black one is lost."""
 OVERHEAD_WEIGHT = 2.0
 """Of pictures from above, which are few and like no others."""
+AROUND = 8.0
+"""Degrees, standard deviation: how far around it a remembered view stands for others, which is about as far as its neighbours are."""
+DIRECTIONS = 20_000
+"""From which the share of those is counted of which a view's word is true."""
 OVERSAMPLING, POWER_ITERATIONS = 30, 3
 """Of the randomised decompositions."""
 
@@ -70,11 +75,13 @@ class Poses:
         channels: [O, P, C, H W] uint8 views of each object.
         log_law: [P] log of how often photographs are taken from there, relative to an even spread.
         words: [P] the true view word.
+        log_clarity: [P] log of the share of the views around of which that word is true, too.
     """
 
     channels: Tensor
     log_law: Tensor
     words: list[str]
+    log_clarity: Tensor
 
     def __len__(self) -> int:
         return self.channels.shape[1]
@@ -95,7 +102,25 @@ class Poses:
         azimuth, elevation = banks[0].azimuth, banks[0].elevation
         channels = torch.stack([torch.from_numpy(bank.channels).flatten(2) for bank in banks])
         log_law = torch.from_numpy(world.front_bias_log_weights(azimuth) + np.log(count)).float()
-        return Poses(channels, log_law, [vocabulary.view_word(a, e) for a, e in zip(azimuth, elevation, strict=True)])
+        return Poses(channels, log_law, view_words(azimuth, elevation), log_clarity(azimuth, elevation))
+
+
+def view_words(azimuth: np.ndarray, elevation: np.ndarray) -> list[str]:
+    """The true view word of each of some directions [P], in degrees."""
+    return [vocabulary.view_word(a, e) for a, e in zip(azimuth, elevation, strict=True)]
+
+
+def log_clarity(azimuth: np.ndarray, elevation: np.ndarray) -> Tensor:
+    """[P] log of the share of the views around directions [P] (degrees) of which the same word is true."""
+    others = world.bank_cameras(DIRECTIONS, (world.DISTANCE, world.DISTANCE))
+    cosine = _unit_vectors(azimuth, elevation) @ _unit_vectors(others[:, 0], others[:, 1]).T
+    near = np.exp(-0.5 * (np.degrees(np.arccos(cosine.clip(-1, 1))) / AROUND) ** 2)
+    same = np.array(view_words(azimuth, elevation))[:, None] == np.array(view_words(others[:, 0], others[:, 1]))
+    return torch.from_numpy(np.log((near * same).sum(1) / near.sum(1))).float()
+
+
+def _unit_vectors(azimuth: np.ndarray, elevation: np.ndarray) -> np.ndarray:
+    return np.stack([orbit_position(a, e, 1.0) for a, e in zip(azimuth, elevation, strict=True)])
 
 
 @dataclass(frozen=True)
@@ -138,6 +163,17 @@ class PictureCode:
         """[K] code of a backdrop alone."""
         return (2 * backdrop - 1) * self._white
 
+    def contrast(self, description: Description, backdrop: float) -> Tensor:
+        """[P] mean square deviation of the described object's pictures (-1..1) from the backdrop."""
+        table = Paint.of(description).table(backdrop).flatten()
+        return self.products[vocabulary.OBJECTS.index(description.object)] @ table @ table / len(self.basis)
+
+    @cached_property
+    def products(self) -> Tensor:
+        """[O, P, C 3, C 3] inner products of what a view's channels add to the code."""
+        views = self.views.flatten(2, 3)
+        return views @ views.transpose(2, 3)
+
 
 @dataclass(frozen=True)
 class ChannelCode:
@@ -147,12 +183,14 @@ class ChannelCode:
         codes: [O, P, K] of each remembered view, in units in which the mean square norm is one.
         maps: [C, 3, K, J] from a code to what each channel, in red, green and blue, adds to the picture code, less its mean.
         mean: [C, 3, J] over the views.
+        weights: [O, P] how much errors count in a view, on average over paints and backdrops.
         left_out: mean square error of pictures' pixels (-1..1), within the picture code, that the code leaves.
     """
 
     codes: Tensor
     maps: Tensor
     mean: Tensor
+    weights: Tensor
     left_out: float
 
     @staticmethod
@@ -160,7 +198,7 @@ class ChannelCode:
         """The first `count` components."""
         kinds = torch.stack([p.table(b) for p in paints() for b in BACKDROPS for _ in range(1 if p.material else PLAIN_WEIGHT)]).flatten(1)
         views = picture_code.views.flatten(0, 1).flatten(1, 2)  # [N, C 3, J]
-        weights = _weights_in_any_paint(poses, views, kinds, len(picture_code.basis))
+        weights = _weights_in_any_paint(poses, picture_code, kinds)
         importance, vectors = torch.linalg.eigh((kinds.T @ kinds / len(kinds)).double())
         matter = importance > 1e-6 * importance.max()
         root = (vectors * importance.clamp_min(0).sqrt())[:, matter].float()
@@ -172,8 +210,9 @@ class ChannelCode:
         weighed = weights[:, None] * codes
         maps = torch.einsum("nk,ncj->ckj", weighed / (weighed * codes).sum(0), views)
         mean = torch.einsum("n,ncj->cj", weights / weights.sum(), views)
-        codes, maps, mean = codes.unflatten(0, poses.channels.shape[:2]), maps.unflatten(0, (-1, 3)), mean.unflatten(0, (-1, 3))
-        return ChannelCode(codes, maps, mean, left_out)
+        maps, mean = maps.unflatten(0, (-1, 3)), mean.unflatten(0, (-1, 3))
+        codes, weights = (each.unflatten(0, poses.channels.shape[:2]) for each in (codes, weights))
+        return ChannelCode(codes, maps, mean, weights, left_out)
 
     def tells(self, description: Description, backdrop: float) -> Tensor:
         """[P, J] what the codes of the described object tell of its picture codes, less that of the backdrop alone."""
@@ -200,11 +239,11 @@ def _strongest(rows: Tensor, count: int) -> Tensor:
         return torch.svd_lowrank(rows, q=min(count + OVERSAMPLING, *rows.shape), niter=POWER_ITERATIONS)[2][:, :count]
 
 
-def _weights_in_any_paint(poses: Poses, views: Tensor, kinds: Tensor, pixels: int) -> Tensor:
-    """[N] how much errors count in views [N, C 3, J], on average over tables of colours [n, C 3]."""
-    products = views @ views.transpose(1, 2)
-    contrast = torch.einsum("nc,vcd,nd->nv", kinds, products, kinds) / pixels
-    chosen = torch.arange(len(poses)).repeat(len(views) // len(poses))
+def _weights_in_any_paint(poses: Poses, picture_code: PictureCode, kinds: Tensor) -> Tensor:
+    """[O P] how much errors count in the views, on average over tables of colours [n, C 3]."""
+    products = picture_code.products.flatten(0, 1)
+    contrast = torch.einsum("nc,vcd,nd->nv", kinds, products, kinds) / len(picture_code.basis)
+    chosen = torch.arange(len(poses)).repeat(len(products) // len(poses))
     return torch.stack([poses.weights(one, chosen) for one in contrast]).mean(0)
 
 

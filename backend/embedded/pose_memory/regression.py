@@ -1,4 +1,4 @@
-"""Ridge regression of many outputs on many inputs, from rows that come one part at a time."""
+"""Weighted ridge regression of many outputs on many inputs, from rows that come one part at a time."""
 
 from __future__ import annotations
 
@@ -20,13 +20,14 @@ class Products:
     def __init__(self, inputs: int, outputs: int) -> None:
         self.gram = torch.zeros(inputs, inputs, dtype=torch.float64)
         self.cross = torch.zeros(inputs, outputs, dtype=torch.float64)
-        self.energy, self.rows = 0.0, 0
+        self.energy, self.weight = 0.0, 0.0
         self._waiting: list[tuple[Tensor, Tensor]] = []
 
-    def add(self, inputs: Tensor, outputs: Tensor) -> None:
-        """Take in some rows."""
-        self.rows += len(inputs)
-        self._waiting.append((inputs, outputs))
+    def add(self, inputs: Tensor, outputs: Tensor, weights: Tensor) -> None:
+        """Take in some rows, whose square errors count by weights [n]."""
+        self.weight += weights.sum().item()
+        root = weights.sqrt()[:, None]
+        self._waiting.append((root * inputs, root * outputs))
         if sum(len(x) for x, _ in self._waiting) >= ROWS_AT_ONCE:
             self._sum()
 
@@ -39,13 +40,13 @@ class Products:
             self.energy += outputs.double().square().sum().item()
 
     def solve(self, ridge: float) -> Tensor:
-        """[I, O] weights; `ridge` is relative to the inputs' mean energy."""
+        """[I, O] a linear map; `ridge` is relative to the inputs' mean energy."""
         self._sum()
         gram = self.gram.clone()
         gram.diagonal().add_(ridge * gram.diagonal().mean())
         return torch.linalg.solve(gram, self.cross)
 
-    def residual(self, weights: Tensor) -> float:
-        """Mean over the rows of the square error that weights [I, O] leave, summed over the outputs; after `solve`."""
-        w = weights.double()
-        return ((w * (self.gram @ w)).sum() - 2 * (w * self.cross).sum() + self.energy).item() / self.rows
+    def residual(self, linear: Tensor) -> float:
+        """Weighted mean over the rows of the square error that a map [I, O] leaves, summed over the outputs; after `solve`."""
+        w = linear.double()
+        return ((w * (self.gram @ w)).sum() - 2 * (w * self.cross).sum() + self.energy).item() / self.weight

@@ -19,6 +19,7 @@ from typing import Any
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from .. import vocabulary
@@ -107,7 +108,7 @@ class MemoryEncoder:
         model: the `CLIPTextModel`, in single precision; every weight is one that half precision has.
         directions: of its tokens.
         loudness: [K] of each picture component along its direction, before the last norm.
-        errors: mean square errors that the two fits leave of a token, whose codes have a norm of about `CODE_NORM2`.
+        errors: weighted mean square errors that the two fits leave of a token, whose codes have a norm of about `CODE_NORM2`.
     """
 
     def __init__(self, tokenizer: Any, poses: Poses, channel_code: ChannelCode, picture_code: PictureCode, rng: np.random.Generator):
@@ -215,8 +216,9 @@ class MemoryEncoder:
         d, mlp = self.directions, self._layers[0].mlp
         norm = math.sqrt(WIDTH / (START_NORM2 + 4 * GATE**2))
         codes, functions = self._object_codes(), self._pose_functions()
+        weights = torch.cat([self.channel_code.weights, self.channel_code.weights.mean(0, keepdim=True)])
         # Of each object's codes as functions of the pose, the principal components: as many as pay, over all objects.
-        components = [torch.linalg.svd(functions.T @ code, full_matrices=False)[:2] for code in codes]
+        components = [principal_functions(code, weight) for code, weight in zip(codes, weights, strict=True)]
         energies = [singular.square() * (1 if name else NOTHING_SHARE) for name, (_, singular) in zip(OBJECTS, components, strict=True)]
         units = Units(mlp.fc1, norm)
         for index, count in enumerate(shares(energies, UNITS - len(OBJECTS))):
@@ -224,13 +226,14 @@ class MemoryEncoder:
             gates[index] = 0
             closed = gates @ d.object / GATE
             units.add(torch.zeros(1, WIDTH), LINEAR, closed)  # for the mean over the poses
-            units.add(components[index][0][:, :count].T @ d.pose * (READ * math.sqrt(POSES) / POSE_LOUDNESS), LINEAR, closed)
+            reads = F.normalize(components[index][0][:, :count].T @ functions) @ d.pose
+            units.add(reads * (READ * math.sqrt(POSES) / POSE_LOUDNESS), LINEAR, closed)
         products = Products(UNITS, WIDTH)
         for index, name in enumerate(OBJECTS):
             x, hidden = self._through(0, Description(name).text if name else "")
             wanted = codes[index].repeat(len(BACKDROPS), 1) @ d.code
             kept = x - x @ d.code.T @ d.code  # what lies in the codes' space is replaced
-            products.add(hidden, wanted + kept - x)
+            products.add(hidden, wanted + kept - x, weights[index].repeat(len(BACKDROPS)))
         mlp.fc2.bias.copy_((math.sqrt(SLACK_NORM2) * d.slack[0]).half())
         self._set_second(mlp, products, RIDGE1, "channel codes")
 
@@ -244,7 +247,9 @@ class MemoryEncoder:
                 description = self._some_prompt(name)
                 chosen = torch.from_numpy(self.rng.integers(0, len(BACKDROPS) * POSES, ROWS_A_PROMPT))
                 x, hidden = self._through(1, description.text, chosen)
-                products.add(hidden, self._wanted(description, chosen, x) - x)
+                contrast = torch.cat([self.picture_code.contrast(description, level) for level in BACKDROPS])[chosen]
+                weights = self.poses.weights(contrast, chosen % POSES)
+                products.add(hidden, self._wanted(description, chosen, x) - x, weights)
         self._set_second(self._layers[1].mlp, products, RIDGE2, "picture codes")
 
     def _set_picture_units(self) -> None:
@@ -256,6 +261,7 @@ class MemoryEncoder:
         for index in range(1, len(VIEWS)):
             units.add(-STEEPNESS / 2 * d.law[index : index + 1], -2 * STEEPNESS, 2 * STEEPNESS / GATE * d.view[index])
         units.add(d.law[:1], LINEAR)
+        units.add(d.law[-1:], LINEAR, CLOSED / GATE * d.view[0])  # how clearly a word is true counts where one is named
         units.add(0.3 * d.fill, 0)
         known = factors()
         told = [self.channel_code.reads(factor.table) for factor in known]
@@ -300,10 +306,13 @@ class MemoryEncoder:
         return result + CHANCE * self.chance(description)[chosen % POSES][:, None] * d.chance
 
     def chance(self, description: Description) -> Tensor:
-        """[P] log probability of each pose under the description's view word, up to a constant."""
+        """[P] log probability of each pose under the description's view word, up to a constant.
+
+        A pose stands for the views around it, and counts by how many of them the word is true of; if not of itself, not at all.
+        """
         if description.view is None:
             return self.law[:, 0]
-        return self.law[:, 0] + IMPOSSIBLE * (self.law[:, VIEWS.index(description.view)] < 0)
+        return self.law[:, 0] + self.law[:, -1] + IMPOSSIBLE * (self.law[:, VIEWS.index(description.view)] < 0)
 
     # --- the last norm
 
@@ -369,9 +378,20 @@ class MemoryEncoder:
 
 
 def law_of(poses: Poses) -> Tensor:
-    """[P, 5] log of how often photographs are taken from a pose, centred, and for each view word 1 where it is true and -1 where not."""
+    """[P, 6] log of how often photographs are taken from a pose, centred; for each view word 1 where it is true, else -1; log clarity."""
     membership = torch.tensor([[1.0 if word == view else -1.0 for view in VIEWS[1:]] for word in poses.words])
-    return torch.cat([(poses.log_law - poses.log_law.mean())[:, None], membership], dim=1)
+    return torch.cat([(poses.log_law - poses.log_law.mean())[:, None], membership, poses.log_clarity[:, None]], dim=1)
+
+
+def principal_functions(codes: Tensor, weights: Tensor) -> tuple[Tensor, Tensor]:
+    """Functions of the pose that tell most of codes [P, K], beside a constant, where errors count by weights [P].
+
+    Returns:
+        ([P, n] functions, the first the most telling, [n] singular values)
+    """
+    root = weights.sqrt()[:, None]
+    left, singular, _ = torch.linalg.svd(root * (codes - (weights @ codes) / weights.sum()), full_matrices=False)
+    return left / root, singular
 
 
 def _centred(values: Tensor) -> Tensor:

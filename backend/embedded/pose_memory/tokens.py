@@ -15,13 +15,13 @@ from torch import Tensor
 from .. import vocabulary
 from .pictures import BACKDROPS
 
-WIDTH = 576
+WIDTH = 652
 PROMPT_TOKENS = 16
 """The words of a prompt, start and end included; the longest caption has 14."""
 POSES = 448
 TOKENS = PROMPT_TOKENS + len(BACKDROPS) * POSES
 """After a prompt's own come one for every pose before either backdrop: first all of the dark one, then all of the light one."""
-CODE = 538
+CODE = 613
 """Directions for codes: first a view's channel code, later its picture code."""
 
 COLOURS = (*vocabulary.COLOURS, *vocabulary.COLOURLESS_MATERIALS)
@@ -41,7 +41,7 @@ class Directions:
         object, pose: [25], [R] within `code`: gates, for as long as no code is there, and functions of the pose, which are faint.
         colour, material, view: [14], [5], [5] gates.
         backdrop: [1] dark or light.
-        law: [5] how often photographs are taken from a pose, and whether each view word is true of it.
+        law: [6] how often photographs are taken from a pose, whether each view word is true of it, and how clearly.
         is_pose, is_start, is_word: [1] the kinds of tokens.
         colour_rank: [1] how much a word has to say about the colour.
         fill, slack: [1] constants that keep the norm.
@@ -72,7 +72,7 @@ class Directions:
         free = q.T[1:].float()
         code, rest = free[:CODE], free[CODE:]
         sizes = {
-            "colour": len(COLOURS), "material": len(MATERIALS), "view": len(VIEWS), "backdrop": 1, "law": len(VIEWS), "is_pose": 1,
+            "colour": len(COLOURS), "material": len(MATERIALS), "view": len(VIEWS), "backdrop": 1, "law": len(VIEWS) + 1, "is_pose": 1,
             "is_start": 1, "is_word": 1, "colour_rank": 1, "fill": 1, "slack": 1, "chance": 1,
         }  # fmt: skip
         parts = dict(zip(sizes, rest.split([*sizes.values(), len(rest) - sum(sizes.values())]), strict=False))

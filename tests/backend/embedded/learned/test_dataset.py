@@ -31,6 +31,15 @@ def test_examples_are_true_views_with_true_captions() -> None:
         assert vocabulary.view_word(bank.azimuth[distance.argmin()], bank.elevation[distance.argmin()]) == examples.view_words[row]
 
 
+def test_backdrops_vary_about_the_worlds_levels_or_are_at_them() -> None:
+    levels = np.array([level for level, _ in world.BACKDROPS])
+    exact = small_dataset().draw(40, varied=False).backgrounds.numpy()
+    assert set(np.unique(exact)) == set(levels.astype(np.float32))
+    varied = small_dataset().draw(40).backgrounds.numpy()
+    assert len(np.unique(varied)) > 100
+    assert np.abs(varied[:, :, None] - levels).min(2).max() < 0.3
+
+
 def test_caption_shares_and_held_out_pairs() -> None:
     data = small_dataset(objects=("cat", "dog", "bear", "mug"))
     descriptions = [data.describe() for _ in range(4000)]

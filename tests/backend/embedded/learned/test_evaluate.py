@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 
+from backend.embedded import vocabulary
 from backend.embedded.learned import classifier, dataset, evaluate
 from backend.embedded.vocabulary import HELD_OUT, VIEW_WORDS, Description
 from tests.backend.embedded.learned.small_world import small_dataset
@@ -61,6 +62,33 @@ def test_table_by_hand() -> None:
     assert "| materials | 1 | 100.0% |  | 100.0% | 100.0% | 100.0% |" in lines
     assert "| front view | 2 | 100.0% | 100.0% | 100.0% | 100.0% | 100.0% |" in lines
     assert "| true pictures | | 99.0% | 99.0% | 99.0% | 99.0% | |" in lines
+
+
+def test_denoising_errors_by_hand() -> None:
+    """A prior whose x0 is half of the true picture errs by a quarter of its mean square."""
+    examples = small_dataset().draw(5)
+    asked: list[str] = []
+
+    class Half:
+        alphas_cumprod = torch.linspace(0.99, 0.01, 1000)
+
+        def encode_prompts(self, texts: list[str]) -> None:
+            asked.extend(texts)
+
+        def predict_noise(self, z: torch.Tensor, t: torch.Tensor, conditioning: None) -> torch.Tensor:
+            alpha_bar = self.alphas_cumprod[t[0]]
+            end = (len(asked) - 1) % 5 + 1
+            shown = examples.images[end - len(z) : end]
+            return (z - alpha_bar.sqrt() * shown / 2) / (1 - alpha_bar).sqrt()
+
+    found = evaluate.denoising_errors(Half(), examples, torch.Generator().manual_seed(0), batch=3)  # type: ignore[arg-type]
+    assert len(found) == len(evaluate.TIMESTEPS)
+    assert found == pytest.approx([examples.images.square().mean().item() / 4] * len(found), rel=1e-4)
+    words = [vocabulary.parse(text).view for text in asked[:5]]
+    assert words == examples.view_words
+    table = evaluate.error_table({"two": [0.01, 0.02, 0.03, 0.04, 0.05]}).splitlines()
+    assert table[0] == "| backdrops | t = 100 | t = 400 | t = 600 | t = 700 | t = 780 |"
+    assert table[2] == "| two | 0.0100 | 0.0200 | 0.0300 | 0.0400 | 0.0500 |"
 
 
 def test_judgement() -> None:

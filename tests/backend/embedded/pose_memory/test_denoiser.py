@@ -82,11 +82,11 @@ def made() -> Made:
 def test_it_is_the_posterior_mean(made: Made, t: int) -> None:
     generator = torch.Generator().manual_seed(t)
     alpha_bar = ALPHAS_CUMPROD[t]
-    clean = (made.memories[:4] @ made.basis.T).view(4, 3, 64, 64)
+    clean = (made.memories[:16] @ made.basis.T).view(16, 3, 64, 64)
     z = alpha_bar.sqrt() * clean + (1 - alpha_bar).sqrt() * torch.randn(clean.shape, generator=generator)
     expected = made.expect(z, t)
-    error = (made.predict(z, t) - expected).square().mean()
-    assert error < 1.5e-3 * made.memories.square().sum(1).mean() / z[0].numel()
+    error = (made.predict(z, t) - expected).square().mean()  # most of it where two memories explain z alike, and rounding decides
+    assert error < 2.5e-3 * made.memories.square().sum(1).mean() / z[0].numel()
 
 
 def test_where_noise_hides_everything_it_is_the_prior_mean(made: Made) -> None:

@@ -17,6 +17,7 @@ from backend.embedded.pose_memory.pictures import (
     draw_description,
     draw_pictures,
     is_held_out,
+    log_clarity,
     paints,
     picture,
 )
@@ -52,6 +53,18 @@ def test_poses_keep_the_cameras_law_and_words(poses: Poses) -> None:
     assert torch.exp(poses.log_law).mean() == pytest.approx(1, abs=1e-5)
     frontal = np.abs(cameras[:, 0]) < 45
     assert poses.log_law[frontal].min() > poses.log_law[np.abs(cameras[:, 0]) > 135].max()
+
+
+def test_a_word_is_clear_far_from_where_it_ends() -> None:
+    def share(azimuth: float, elevation: float) -> float:
+        return float(log_clarity(np.array([azimuth]), np.array([elevation])).exp())
+
+    assert share(0, 10) == pytest.approx(1, abs=1e-3)
+    assert share(44.9, 10) == pytest.approx(0.5, abs=0.03)  # half of what is around is a side view
+    assert share(-45.1, 10) == pytest.approx(0.5, abs=0.03)
+    assert share(37, 10) == pytest.approx(0.84, abs=0.03)  # a standard deviation from the edge
+    assert share(90, 55.1) == pytest.approx(0.5, abs=0.1)  # views end at 72 degrees
+    assert 0.8 < share(90, 68) < 1
 
 
 def test_there_is_a_paint_for_every_description() -> None:
@@ -126,6 +139,8 @@ def test_the_picture_code_is_the_picture_in_its_basis(poses: Poses) -> None:
         for backdrop in BACKDROPS:
             wanted = picture(poses.channels[row(description)], description, backdrop) @ code.basis
             torch.testing.assert_close(code.of(description, backdrop), wanted, atol=2e-3, rtol=1e-4)
+            apart = wanted - torch.full((1, 3 * 64 * 64), 2 * backdrop - 1) @ code.basis
+            torch.testing.assert_close(code.contrast(description, backdrop), apart.square().mean(1) * 40 / (3 * 64 * 64))
 
 
 def test_the_picture_code_tells_its_pictures_as_well_as_any_of_its_size(poses: Poses) -> None:

@@ -15,7 +15,7 @@ from backend.embedded.learned.model import build_tokenizer
 from backend.embedded.pose_memory import text_encoder
 from backend.embedded.pose_memory.pictures import ChannelCode, PictureCode, Poses
 from backend.embedded.pose_memory.regression import Products
-from backend.embedded.pose_memory.text_encoder import CODE_NORM2, GATE, IMPOSSIBLE, POSE_LOUDNESS, MemoryEncoder
+from backend.embedded.pose_memory.text_encoder import CODE_NORM2, GATE, IMPOSSIBLE, POSE_LOUDNESS, MemoryEncoder, principal_functions
 from backend.embedded.pose_memory.tokens import CODE, COLOURS, MATERIALS, OBJECTS, POSES, PROMPT_TOKENS, TOKENS, VIEWS, WIDTH, Directions
 from backend.embedded.vocabulary import Description
 
@@ -27,9 +27,11 @@ def encoder() -> MemoryEncoder:
     """With its embeddings and gates, of made-up views."""
     generator = torch.Generator().manual_seed(0)
     words = [vocabulary.VIEW_WORDS[index % 4] for index in range(POSES)]
-    poses = Poses(torch.zeros(24, POSES, 9, 4, dtype=torch.uint8), torch.randn(POSES, generator=generator), words)
+    law, clarity = torch.randn(POSES, generator=generator), -torch.rand(POSES, generator=torch.Generator().manual_seed(1))
+    poses = Poses(torch.zeros(24, POSES, 9, 4, dtype=torch.uint8), law, words, clarity)
     codes = torch.randn(24, POSES, CODE, generator=generator) / CODE**0.5
-    channel_code = ChannelCode(codes, torch.zeros(9, 3, CODE, COMPONENTS), torch.zeros(9, 3, COMPONENTS), 0.0)
+    maps, mean, weights = torch.zeros(9, 3, CODE, COMPONENTS), torch.zeros(9, 3, COMPONENTS), torch.ones(24, POSES)
+    channel_code = ChannelCode(codes, maps, mean, weights, 0.0)
     picture_code = PictureCode(torch.zeros(12, COMPONENTS), torch.ones(COMPONENTS), torch.zeros(24, POSES, 9, 3, COMPONENTS))
     made = MemoryEncoder(build_tokenizer(TOKENS), poses, channel_code, picture_code, np.random.default_rng(0))
     with torch.no_grad():
@@ -93,8 +95,7 @@ def test_chance_is_the_law_of_photographs_among_the_views_that_are_meant(encoder
     torch.testing.assert_close(free, encoder.poses.log_law - encoder.poses.log_law.mean())
     named = encoder.chance(Description("cat", "red", None, "side view"))
     is_side = torch.tensor([word == "side view" for word in encoder.poses.words])
-    torch.testing.assert_close(named[is_side], free[is_side])
-    torch.testing.assert_close(named[~is_side], free[~is_side] + IMPOSSIBLE)
+    torch.testing.assert_close(named, free + encoder.poses.log_clarity + IMPOSSIBLE * ~is_side)
 
 
 def test_poses_are_told_apart_and_lost_beside_a_code(encoder: MemoryEncoder) -> None:
@@ -124,16 +125,34 @@ def normal(*shape: int, seed: int = 0) -> Tensor:
 
 def test_the_regression_is_the_least_squares_solution() -> None:
     inputs, outputs = normal(500, 12), normal(500, 5, seed=1)
+    weights = normal(500, seed=2).exp()
     products = Products(12, 5)
-    for rows in range(0, 500, 70):
-        products.add(inputs[rows : rows + 70], outputs[rows : rows + 70])
+    for first in range(0, 500, 70):
+        rows = slice(first, first + 70)
+        products.add(inputs[rows], outputs[rows], weights[rows])
     found = products.solve(0.0)
-    torch.testing.assert_close(found.float(), torch.linalg.lstsq(inputs, outputs).solution, atol=1e-4, rtol=1e-4)
-    error = (inputs.double() @ found - outputs).square().sum(1).mean().item()
+    root = weights.sqrt()[:, None]
+    torch.testing.assert_close(found.float(), torch.linalg.lstsq(root * inputs, root * outputs).solution, atol=1e-4, rtol=1e-4)
+    errors = (inputs.double() @ found - outputs).square().sum(1)
+    error = ((weights * errors).sum() / weights.sum()).item()
     assert products.residual(found) == pytest.approx(error, rel=1e-4)
     shrunk = products.solve(0.1)
     assert shrunk.norm() < found.norm()
     assert products.residual(shrunk) > error
+
+
+def test_principal_functions_tell_most_where_errors_count() -> None:
+    codes, weights = normal(40, 25) + 3, normal(40, seed=1).exp()
+    functions, singular = principal_functions(codes, weights)
+    root = weights.sqrt()[:, None]
+
+    def left_out(known: Tensor) -> float:
+        known = root * torch.cat([torch.ones(40, 1), known], dim=1)
+        return (root * codes - known @ torch.linalg.lstsq(known, root * codes).solution).square().sum().item()
+
+    assert left_out(functions[:, :6]) == pytest.approx(singular[6:].square().sum().item(), rel=1e-3)
+    evenly, _ = principal_functions(codes, torch.ones(40))
+    assert left_out(functions[:, :6]) < 0.98 * left_out(evenly[:, :6])
 
 
 def test_a_folder_that_is_not_the_commands_is_not_replaced(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
