@@ -76,6 +76,11 @@ class Conditioning:
         index = list(rows)
         return Conditioning(tuple(self.prompts[i] for i in index), {name: tensor[index] for name, tensor in self.tensors.items()})
 
+    def repeated(self, count: int) -> Conditioning:
+        """The only row, `count` times, without copying its tensors (views, not to be written to)."""
+        (prompt,) = self.prompts
+        return Conditioning((prompt,) * count, {name: tensor.expand(count, *tensor.shape[1:]) for name, tensor in self.tensors.items()})
+
     @staticmethod
     def concatenate(parts: Sequence[Conditioning]) -> Conditioning:
         """All rows of all parts, in order."""

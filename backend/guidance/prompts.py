@@ -56,7 +56,7 @@ class ViewPrompts:
         count = len(azimuths)
         positive, negative, empty = (
             self.prior.place_cameras(rows, viewmats)
-            for rows in (self.positive(azimuths, elevations), self.negative(count), self._empty.select([0] * count))
+            for rows in (self.positive(azimuths, elevations), self.negative(count), self._empty.repeated(count))
         )
         opposing = () if perp_neg == 0 or not self.enabled else self._opposing(azimuths, elevations, viewmats, perp_neg)
         return ViewConditioning(positive, negative, empty, opposing)
@@ -64,7 +64,7 @@ class ViewPrompts:
     def positive(self, azimuths: Sequence[float], elevations: Sequence[float]) -> Conditioning:
         """One row a camera."""
         if not self.enabled:
-            return self._words.select([0] * len(azimuths))
+            return self._words.repeated(len(azimuths))
         directions = [view_direction(a, e) for a, e in zip(azimuths, elevations, strict=True)]
         if not self.blend:
             return self._select(directions)
@@ -74,7 +74,7 @@ class ViewPrompts:
 
     def negative(self, count: int) -> Conditioning:
         """The negative prompt (the empty one, unless the user gave one), `count` times."""
-        return self._negative.select([0] * count)
+        return self._negative.repeated(count)
 
     def _select(self, directions: Sequence[str]) -> Conditioning:
         return self._words.select([VIEW_DIRECTIONS.index(direction) for direction in directions])

@@ -48,6 +48,17 @@ def test_view_prompts_follow_the_cameras(prior: EmbeddingPrior) -> None:
     assert ViewPrompts(prior, "a dog", enabled=False).positive([180], [0]).prompts == ("a dog",)
 
 
+def test_a_row_is_repeated_without_a_copy() -> None:
+    row = Conditioning(("a dog",), {"embedding": torch.arange(6.0).view(1, 2, 3), "pooled": torch.ones(1, 4)})
+    repeated, copied = row.repeated(3), row.select([0] * 3)
+    assert repeated.prompts == copied.prompts
+    for name, tensor in copied.tensors.items():
+        assert torch.equal(repeated.tensors[name], tensor)
+        assert repeated.tensors[name].data_ptr() == row.tensors[name].data_ptr()
+    with pytest.raises(ValueError, match="too many values"):
+        copied.repeated(2)
+
+
 def test_a_view_is_asked_for_with_its_words_the_negative_and_the_empty_prompt(prior: EmbeddingPrior) -> None:
     views = ViewPrompts(prior, "a dog", "blurry").views([0, 180], [0, 0], cameras(2))
     assert len(views) == 2
