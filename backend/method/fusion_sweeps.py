@@ -95,6 +95,17 @@ def scale_and_add(vectors: Tensor, factors: Tensor, gradients: Tensor, edges: np
         scale_and_add_by_torch(vectors, factors, gradients, edges)
 
 
+def store(gradients: Tensor, peaks: Tensor, edges: np.ndarray, stored: Tensor, rows: Tensor) -> None:
+    """Writes gradients [R, S] in units of their peaks [R, G], or as they are where a peak is 0, into rows [R] of stored [N, S].
+
+    Stored is float16, bfloat16 or float32, on any device, as are the rows; what it cannot hold exactly becomes the nearest that it can.
+    """
+    if stored.dtype != torch.float16 or not stored.device.type == gradients.device.type == "cpu":
+        store_by_torch(gradients, peaks, edges, stored, rows)
+    else:
+        _run(_store, gradients, edges, peaks, stored.view(torch.uint16), rows)
+
+
 def warm_up() -> None:
     """Compile (or load from numba's cache) the kernels."""
     one, edges = torch.ones(1, 1), np.arange(2)
@@ -102,6 +113,7 @@ def warm_up() -> None:
     combine(one.half(), torch.zeros(1, dtype=torch.int64), one[None], one, one, edges)
     project_out(one, one, one, one, edges)
     scale_and_add(one, one, one, edges)
+    store(one, one, edges, one.half(), torch.zeros(1, dtype=torch.int64))
 
 
 # By torch
@@ -149,6 +161,14 @@ def scale_and_add_by_torch(vectors: Tensor, factors: Tensor, gradients: Tensor, 
     """`scale_and_add` on any device."""
     for group, own in enumerate(_slices(edges)):
         torch.addcmul(gradients[:, own], vectors[:, own], factors[:, group, None], out=vectors[:, own])
+
+
+def store_by_torch(gradients: Tensor, peaks: Tensor, edges: np.ndarray, stored: Tensor, rows: Tensor) -> None:
+    """`store` on any device, in any storage type."""
+    scaled, units = gradients.new_empty(gradients.shape, dtype=stored.dtype), peaks.where(peaks > 0, 1)
+    for group, own in enumerate(_slices(edges)):
+        torch.div(gradients[:, own], units[:, group, None], out=scaled[:, own])
+    stored.index_copy_(0, rows, scaled.to(stored.device))
 
 
 def _slices(edges: np.ndarray) -> list[slice]:
@@ -267,3 +287,30 @@ def _scale_and_add(first, step, gradients, edges, vectors, factors):  # type: ig
 def _add_scaled(vector, factor, own):  # type: ignore[no-untyped-def]
     for p in range(len(vector)):
         vector[p] = factor * vector[p] + own[p]
+
+
+@njit(cache=True, **_options)
+def _store(first, step, gradients, edges, peaks, stored, rows):  # type: ignore[no-untyped-def]
+    for i in range(first, len(gradients), step):
+        for g in range(len(edges) - 1):
+            unit = peaks[i, g] if peaks[i, g] > 0 else f32(1)
+            _narrow(gradients[i, edges[g] : edges[g + 1]], unit, stored[rows[i], edges[g] : edges[g + 1]])
+
+
+@njit(**_inlined)
+def _narrow(values, unit, half):  # type: ignore[no-untyped-def]
+    """half = values / unit, magnitudes of at most 1, as float16 bits, ties to even (the way back from `_add_widened`).
+
+    A subnormal half is a multiple of 2^-24, to which adding 1/2, whose last digit is worth that, rounds.
+    """
+    for p in range(len(values)):
+        value = f32(values[p] / unit)
+        bits = f32(value).view(u32)
+        magnitude = u32(bits & u32(0x7FFFFFFF))
+        odd = u32((magnitude >> u32(13)) & u32(1))
+        normal = u32(u32(magnitude - u32(112 << 23)) + u32(0xFFF) + odd) >> u32(13)
+        subnormal = u32(f32(abs(value) + f32(0.5)).view(u32) - u32(0x3F000000))
+        digits = normal if magnitude >= u32(113 << 23) else subnormal
+        if magnitude > u32(127 << 23):  # what is no number stays none
+            digits = u32(0x7E00)
+        half[p] = digits | ((bits >> u32(16)) & u32(0x8000))

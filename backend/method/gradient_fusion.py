@@ -24,12 +24,13 @@ from torch import Tensor
 
 from ..config import FusionConfig
 from ..errors import ResourceError
-from .fusion_sweeps import combine, measure, project_out, scale_and_add
+from .fusion_sweeps import combine, project_out, scale_and_add
 from .gradient_history import GradientHistory
 from .region_gradients import RegionGradients
 from .view_grid import ViewGrid
 
 _TINY = torch.finfo(torch.float32).tiny
+_LARGEST_RATIO = 1e10
 
 STORAGE_DTYPES = {"float16": torch.float16, "bfloat16": torch.bfloat16, "float32": torch.float32}
 
@@ -136,7 +137,7 @@ class GradientFusion:
         """
         weights = self._weights(regions, t, iteration) if active and self.config.enabled else None
         if weights is None or not weights.any():
-            peaks, squares = measure(gradients.flat, gradients.layout.edges)
+            peaks, squares = gradients.measured
             zero = dict.fromkeys(gradients, 0.0)
             by_group = [dict(zip(gradients, row, strict=True)) for row in (peaks * squares.sqrt()).tolist()]
             return FusionResult(gradients, [FusionReport([], norm, dict(zero), dict(zero), dict(norm)) for norm in by_group])
@@ -223,13 +224,14 @@ class GradientFusion:
         scales = history.scales.index_select(0, index).to(self._device).T.contiguous()  # [G, U]
 
         main = gradients.flat
-        peaks, squares = measure(main, edges)  # [R, G], as all of a region and group
+        peaks, squares = gradients.measured
         if self.config.projection == "global":
             highest = peaks.amax(dim=1, keepdim=True).expand_as(peaks).contiguous()
             peaks, squares = highest, squares * (peaks / highest.clamp(min=_TINY)).square()
         peaks = peaks.where(peaks > 0, 1)  # a zero gradient is its own unit
 
-        per_unit = w[:, None] * scales / peaks[..., None]  # [R, G, U]: from stored gradients to the main one's units
+        # [R, G, U]: from stored gradients to the main one's units; of one that is far larger the square would overflow.
+        per_unit = (w[:, None] * scales / peaks[..., None]).clamp(max=_LARGEST_RATIO)
         auxiliary, inner, stored_squares = combine(history.values, index, per_unit, main, peaks, edges)
         along, length = (per_unit * inner).sum(dim=-1), squares
         for _ in range(2):  # the second pass removes what rounding left of the first
@@ -241,25 +243,38 @@ class GradientFusion:
             shrink = shrink.clamp(max=1)
         scale_and_add(auxiliary, shrink * peaks, main, edges)
 
-        fused_squares = (squares + 2 * shrink * along + shrink.square() * length).clamp(min=0)
-        lengths = torch.stack([squares, shrink.square() * length, length, fused_squares], dim=1).sqrt() * peaks[:, None]  # [R, 4, G]
-        cosines = inner / (stored_squares * squares[..., None]).sqrt().clamp(min=_TINY)
-        reports = []
-        for row, own in zip(torch.cat([lengths, cosines.mT], dim=1).tolist(), weights.tolist(), strict=True):
-            by_group = [dict(zip(gradients, values, strict=True)) for values in row[:4]]
-            neighbours = [
-                {
-                    "region": j,
-                    "weight": weight,
-                    "t": int(history.t[j]),
-                    "age": iteration - int(history.iteration[j]),
-                    "cosine": dict(zip(gradients, values, strict=True)),
-                }
-                for j, weight, values in zip(used.tolist(), own, row[4:], strict=True)
-                if weight > 0
-            ]
-            reports.append(FusionReport(neighbours, *by_group))
+        # All that is reported, in one transfer.
+        told = torch.cat([peaks, squares, along, length, shrink, inner.flatten(1), stored_squares.flatten(1)], dim=1).cpu().numpy()
+        reports = [self._report(row, list(gradients), used, own, iteration) for row, own in zip(told, weights, strict=True)]
         return FusionResult(RegionGradients(history.layout, auxiliary), reports)
+
+    def _report(self, told: np.ndarray, groups: list[str], used: np.ndarray, weights: np.ndarray, iteration: int) -> FusionReport:
+        """One region's report.
+
+        Args:
+            told: what `_project` says of it: peak, square of the main gradient, its product with the added one and that one's square before
+                the cap, and the cap's factor [G] each; products of stored gradients with the main one and their squares [G, U] each.
+            groups: [G] names.
+            used, weights: [U] regions that stored them, and w_ij.
+        """
+        peak, square, along, length, shrink = told[: 5 * len(groups)].reshape(5, -1)
+        inner, stored = told[5 * len(groups) :].reshape(2, len(groups), -1)
+        capped = shrink**2 * length
+        fused = np.maximum(square + 2 * shrink * along + capped, 0)
+        lengths = np.sqrt([square, capped, length, fused]) * peak
+        cosines = inner / np.maximum(np.sqrt(stored * square[:, None]), _TINY)
+        neighbours = [
+            {
+                "region": j,
+                "weight": weight,
+                "t": int(self._history.t[j]),
+                "age": iteration - int(self._history.iteration[j]),
+                "cosine": dict(zip(groups, cosine, strict=True)),
+            }
+            for j, weight, cosine in zip(used.tolist(), weights.tolist(), cosines.T.tolist(), strict=True)
+            if weight > 0
+        ]
+        return FusionReport(neighbours, *(dict(zip(groups, row, strict=True)) for row in lengths.tolist()))
 
     def _over_projection(self, sums: Tensor) -> Tensor:
         """[R, G] as they are, or each replaced by its region's sum over the groups where all are projected as one vector."""

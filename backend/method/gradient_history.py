@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from .fusion_sweeps import measure
+from .fusion_sweeps import store
 from .region_gradients import Layout, RegionGradients
 
 
@@ -62,14 +62,11 @@ class GradientHistory:
             self.scales = self.scales.new_zeros(len(self.t), len(self.layout.shapes))
         self.check(gradients)
         last = {region: row for row, region in enumerate(regions)}
-        flat = gradients.flat if len(last) == len(regions) else gradients.flat[list(last.values())]
-        peaks, _ = measure(flat, self.layout.edges)
-        scaled = flat.new_empty(flat.shape, dtype=self.values.dtype)
-        units = peaks.where(peaks > 0, 1).split(1, dim=1)
-        for values, unit, into in zip(flat.split(self.layout.widths, dim=1), units, scaled.split(self.layout.widths, dim=1), strict=True):
-            torch.div(values, unit, out=into)
+        flat, (peaks, _) = gradients.flat, gradients.measured
+        if len(last) < len(regions):
+            flat, peaks = flat[list(last.values())], peaks[list(last.values())]
         index = torch.tensor(list(last), device=self.values.device)
-        self.values.index_copy_(0, index, scaled.to(self.values.device))
+        store(flat, peaks, self.layout.edges, self.values, index)
         self.scales.index_copy_(0, index, peaks.to(self.scales.device))
         self.t[list(regions)], self.iteration[list(regions)] = t, iteration
 

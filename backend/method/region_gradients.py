@@ -11,6 +11,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from .fusion_sweeps import measure
+
 
 @dataclass(frozen=True)
 class Layout:
@@ -52,7 +54,7 @@ class RegionGradients(Mapping[str, Tensor]):
 
     Args:
         layout: of the groups.
-        flat: [R, S] float32.
+        flat: [R, S] float32; not written to any more.
     """
 
     def __init__(self, layout: Layout, flat: Tensor) -> None:
@@ -68,6 +70,11 @@ class RegionGradients(Mapping[str, Tensor]):
         for row, gradients in zip(flat, regions, strict=True):
             torch.cat([g.detach().reshape(-1) for g in gradients.values()], out=row)
         return cls(layout, flat)
+
+    @cached_property
+    def measured(self) -> tuple[Tensor, Tensor]:
+        """(peaks, squares of the unit gradients' norms), both [R, G]: see `fusion_sweeps.measure`."""
+        return measure(self.flat, self.layout.edges)
 
     def total(self) -> dict[str, Tensor]:
         """{group: the sum over the regions [rows, ...]}."""

@@ -112,6 +112,37 @@ def test_every_half_is_widened_exactly() -> None:
 
 @forms
 @layouts
+@pytest.mark.parametrize("storage", [torch.float16, torch.bfloat16, torch.float32])
+def test_stored(threads: None, form: str, edges: list[int], storage: torch.dtype) -> None:
+    gradients = 1e-25 * normal(3, edges[-1])
+    gradients[1] = 0
+    stored, before = normal(2, 5, edges[-1], seed=1).to(storage)
+    stored.copy_(before)
+    peaks, _ = sweeps.measure(gradients, np.array(edges))
+    sweep("store", form)(gradients, peaks, np.array(edges), stored, torch.tensor([4, 0, 2]))
+    units = (gradients / spread(peaks.where(peaks > 0, 1), edges).float()).to(storage)
+    assert torch.equal(stored[[4, 0, 2]], units)
+    assert torch.equal(stored[[1, 3]], before[[1, 3]])
+
+
+@forms
+def test_every_number_is_stored_as_the_nearest_half(form: str) -> None:
+    half = torch.arange(0x3C00, dtype=torch.int32).to(torch.int16).view(torch.float16).float()  # from 0 up to 1
+    middle = (half[1:] + half[:-1]) / 2  # ties, which go to even halves, and what is next to them
+    anywhere = torch.from_numpy(np.random.default_rng(0).integers(0, 0x3F800000, 100_000, dtype=np.int32)).view(torch.float32)
+    beside = [torch.nextafter(middle, torch.tensor(to)) for to in (0.0, 1.0)]
+    values = torch.cat([half, middle, *beside, anywhere, torch.tensor([1.0, math.nan])])
+    values = torch.cat([values, -values])[None]
+    stored, edges = torch.zeros_like(values).half(), np.array([0, values.numel()])
+    sweep("store", form)(values, torch.ones(1, 1), edges, stored, torch.zeros(1, dtype=torch.int64))
+    wanted = values.half()
+    assert torch.equal(stored.isnan(), wanted.isnan())
+    kept = ~wanted.isnan()
+    assert torch.equal(stored[kept].view(torch.int16), wanted[kept].view(torch.int16))  # the sign of 0 included
+
+
+@forms
+@layouts
 def test_projected_out(threads: None, form: str, edges: list[int]) -> None:
     vectors, gradients = normal(3, edges[-1]), 1e-25 * normal(3, edges[-1], seed=1)
     peaks = sweeps.measure(gradients, np.array(edges))[0].clamp(min=1e-30)

@@ -33,6 +33,21 @@ def test_the_unfused_gradient_is_stored_at_any_magnitude(storage, precision, sca
         assert ((kept - g).abs() <= precision * g.abs() + 2**-24 * g.abs().max()).all()
 
 
+@pytest.mark.parametrize("scale", [1e-25, 1e-15, 1e-6])
+def test_a_stored_gradient_that_is_far_larger_is_capped(scale):
+    generator = torch.Generator().manual_seed(0)
+    fusion = make(cap=0.5)
+    record(fusion, 1, 500, 0, random_gradients(generator))
+    main = random_gradients(generator, scale=scale)
+    result = fuse(fusion, 0, 500, 1, main)
+    for name, g in main.items():
+        norm = (g.double() / scale).norm().item()
+        added = (result.gradients[name].double() - g.double()) / scale
+        assert added.norm().item() == pytest.approx(0.5 * norm, rel=1e-3)
+        assert result.norm_projected[name] == pytest.approx(0.5 * norm * scale, rel=1e-3)
+        assert result.norm_fused[name] == pytest.approx(1.25**0.5 * norm * scale, rel=1e-3)
+
+
 def test_a_region_keeps_its_last_gradient_only():
     fusion = make()
     record(fusion, 1, 500, 0, group(1, 0))
