@@ -31,6 +31,7 @@ from .view_grid import ViewGrid
 
 _TINY = torch.finfo(torch.float32).tiny
 _LARGEST_RATIO = 1e10
+"""Of a stored gradient to the main one, as far as it counts: any cap is reached long before."""
 
 STORAGE_DTYPES = {"float16": torch.float16, "bfloat16": torch.bfloat16, "float32": torch.float32}
 
