@@ -73,11 +73,11 @@ def prove() -> None:
     from .gaussians.rasterize import warm_up
     from .gaussians.rendering import render_cameras, stack_cameras
     from .meshing import textured_mesh
-    from .method import fusion_sweeps
+    from .method import fusion_arithmetic
 
     warm_up()
     bank_kernels.warm_up()
-    fusion_sweeps.warm_up()
+    fusion_arithmetic.warm_up()
     if not render_channels("cat", np.zeros(1), np.zeros(1), np.full(1, 3.3), 32).any():
         raise RuntimeError("the built-in world draws nothing")
     ball = GaussiansConfig(initial="sphere", count=500, opacity=0.99, max_scale=0.3)

@@ -24,14 +24,10 @@ from torch import Tensor
 
 from ..config import FusionConfig
 from ..errors import ResourceError
-from .fusion_sweeps import combine, project_out, scale_and_add
+from .fusion_arithmetic import FACTS, Neighbours, fuse
 from .gradient_history import GradientHistory
 from .region_gradients import RegionGradients
 from .view_grid import ViewGrid
-
-_TINY = torch.finfo(torch.float32).tiny
-_LARGEST_RATIO = 1e10
-"""Of a stored gradient to the main one, as far as it counts: any cap is reached long before."""
 
 STORAGE_DTYPES = {"float16": torch.float16, "bfloat16": torch.bfloat16, "float32": torch.float32}
 
@@ -42,7 +38,7 @@ class FusionReport:
 
     Attributes:
         neighbours: a dict for each neighbour used: `region`, `weight` (w_ij; they sum to 1), `t` and `age` (iterations) of its
-            stored gradient, `cosine` {group: cosine between the stored and the main gradient}.
+            stored gradient, `cosine` {group: cosine between the stored and the main gradient, to six digits}.
         norm_main: {group: norm of the main gradient}.
         norm_projected: {group: norm of the sum of projected gradients as it was added, that is, after the cap}.
         norm_uncapped: the same before the cap.
@@ -143,7 +139,12 @@ class GradientFusion:
             by_group = [dict(zip(gradients, row, strict=True)) for row in (peaks * squares.sqrt()).tolist()]
             return FusionResult(gradients, [FusionReport([], norm, dict(zero), dict(zero), dict(norm)) for norm in by_group])
         self._history.check(gradients)
-        return self._project(gradients, weights, iteration)
+        used = np.flatnonzero(weights.any(axis=0))
+        weights = weights[:, used]
+        neighbours = Neighbours(self._history.values, self._history.scales, used, weights.astype(np.float32))
+        joint, edges = self.config.projection == "global", gradients.layout.edges
+        fused, told = fuse(gradients.flat, gradients.measured, neighbours, edges, cap=self.config.cap, joint=joint)
+        return FusionResult(RegionGradients(gradients.layout, fused), self._reports(told, list(gradients), used, weights, iteration))
 
     @torch.no_grad()
     def record(self, regions: Sequence[int], t: Sequence[int], iteration: int, gradients: RegionGradients) -> None:
@@ -208,75 +209,28 @@ class GradientFusion:
         weight = np.exp(log_weight - np.where(np.isfinite(highest), highest, 0))
         return weight / np.maximum(weight.sum(axis=1, keepdims=True), 1)
 
-    def _project(self, gradients: RegionGradients, weights: np.ndarray, iteration: int) -> FusionResult:
-        """Eq. 10 for all regions and their neighbours at once.
-
-        Nothing leaves the device until the numbers to report are read, together, at the end. Below, G groups, R regions, and U
-        stored gradients that any of them uses.
+    def _reports(self, told: np.ndarray, groups: list[str], used: np.ndarray, weights: np.ndarray, iteration: int) -> list[FusionReport]:
+        """[R] what each region's fusion was made of.
 
         Args:
-            weights: [R, N] w_ij.
-        """
-        history, edges = self._history, self._history.layout.edges
-        used = np.flatnonzero(weights.any(axis=0))
-        weights = weights[:, used]
-        w = torch.tensor(weights, dtype=torch.float32, device=self._device)
-        index = torch.from_numpy(used).to(self.history_device)
-        scales = history.scales.index_select(0, index).to(self._device).T.contiguous()  # [G, U]
-
-        main = gradients.flat
-        peaks, squares = gradients.measured
-        if self.config.projection == "global":
-            highest = peaks.amax(dim=1, keepdim=True).expand_as(peaks).contiguous()
-            peaks, squares = highest, squares * (peaks / highest.clamp(min=_TINY)).square()
-        peaks = peaks.where(peaks > 0, 1)  # a zero gradient is its own unit
-
-        # [R, G, U]: from stored gradients to the main one's units; of one that is far larger the square would overflow.
-        per_unit = (w[:, None] * scales / peaks[..., None]).clamp(max=_LARGEST_RATIO)
-        auxiliary, inner, stored_squares = combine(history.values, index, per_unit, main, peaks, edges)
-        along, length = (per_unit * inner).sum(dim=-1), squares
-        for _ in range(2):  # the second pass removes what rounding left of the first
-            factors = self._over_projection(along) / self._over_projection(squares).clamp(min=_TINY)
-            along, length = project_out(auxiliary, factors, main, peaks, edges)
-        shrink = torch.ones_like(length)
-        if math.isfinite(self.config.cap):
-            shrink = self.config.cap * (self._over_projection(squares) / self._over_projection(length).clamp(min=_TINY)).sqrt()
-            shrink = shrink.clamp(max=1)
-        scale_and_add(auxiliary, shrink * peaks, main, edges)
-
-        # All that is reported, in one transfer.
-        told = torch.cat([peaks, squares, along, length, shrink, inner.flatten(1), stored_squares.flatten(1)], dim=1).cpu().numpy()
-        reports = [self._report(row, list(gradients), used, own, iteration) for row, own in zip(told, weights, strict=True)]
-        return FusionResult(RegionGradients(history.layout, auxiliary), reports)
-
-    def _report(self, told: np.ndarray, groups: list[str], used: np.ndarray, weights: np.ndarray, iteration: int) -> FusionReport:
-        """One region's report.
-
-        Args:
-            told: what `_project` says of it: peak, square of the main gradient, its product with the added one and that one's square before
-                the cap, and the cap's factor [G] each; products of stored gradients with the main one and their squares [G, U] each.
+            told: [R, G, FACTS + 2 U], as `fuse` tells it.
             groups: [G] names.
-            used, weights: [U] regions that stored them, and w_ij.
+            used: [U] regions whose gradients were fused.
+            weights: [R, U] w_ij.
         """
-        peak, square, along, length, shrink = told[: 5 * len(groups)].reshape(5, -1)
-        inner, stored = told[5 * len(groups) :].reshape(2, len(groups), -1)
+        peak, square, along, length, shrink = told[:, :, :FACTS].transpose(2, 0, 1)
+        inner, stored = told[:, :, FACTS:].reshape(*peak.shape, 2, len(used)).transpose(2, 0, 3, 1)  # [R, U, G]
         capped = shrink**2 * length
-        fused = np.maximum(square + 2 * shrink * along + capped, 0)
-        lengths = np.sqrt([square, capped, length, fused]) * peak
-        cosines = inner / np.maximum(np.sqrt(stored * square[:, None]), _TINY)
-        neighbours = [
-            {
-                "region": j,
-                "weight": weight,
-                "t": int(self._history.t[j]),
-                "age": iteration - int(self._history.iteration[j]),
-                "cosine": dict(zip(groups, cosine, strict=True)),
-            }
-            for j, weight, cosine in zip(used.tolist(), weights.tolist(), cosines.T.tolist(), strict=True)
-            if weight > 0
-        ]
-        return FusionReport(neighbours, *(dict(zip(groups, row, strict=True)) for row in lengths.tolist()))
-
-    def _over_projection(self, sums: Tensor) -> Tensor:
-        """[R, G] as they are, or each replaced by its region's sum over the groups where all are projected as one vector."""
-        return sums.sum(dim=1, keepdim=True).expand_as(sums).contiguous() if self.config.projection == "global" else sums
+        joined = np.maximum(square + 2 * shrink * along + capped, 0)
+        norms = np.sqrt([square, capped, length, joined]) * peak
+        cosines = (inner / np.maximum(np.sqrt(stored * square[:, None]), np.finfo(np.float32).tiny)).round(6)
+        taken, ages = self._history.t[used].tolist(), (iteration - self._history.iteration[used]).tolist()
+        reports = []
+        for region, row in enumerate(weights.tolist()):
+            neighbours = [
+                {"region": j, "weight": weight, "t": t, "age": age, "cosine": dict(zip(groups, cosine, strict=True))}
+                for j, weight, t, age, cosine in zip(used.tolist(), row, taken, ages, cosines[region].tolist(), strict=True)
+                if weight > 0
+            ]
+            reports.append(FusionReport(neighbours, *(dict(zip(groups, norm, strict=True)) for norm in norms[:, region].tolist())))
+        return reports

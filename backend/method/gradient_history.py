@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from .fusion_sweeps import store
+from .fusion_arithmetic import store
 from .region_gradients import Layout, RegionGradients
 
 

@@ -6,7 +6,7 @@ part with a memory is checkpointed by `state_dict`, so a resumed run on the CPU 
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -148,7 +148,7 @@ class Distillation:
                 "loss": losses[k],
                 "loss_normalised": normalised[k],
                 "probability": choices[k].probability.tolist(),
-                **asdict(drawn[k]),
+                **vars(drawn[k]),
                 "neighbours": fusion[k].neighbours,
                 "norm_main": fusion[k].norm_main,
                 "norm_projected": fusion[k].norm_projected,

@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from .fusion_sweeps import measure
+from .fusion_arithmetic import measure
 
 
 @dataclass(frozen=True)
@@ -73,7 +73,7 @@ class RegionGradients(Mapping[str, Tensor]):
 
     @cached_property
     def measured(self) -> tuple[Tensor, Tensor]:
-        """(peaks, squares of the unit gradients' norms), both [R, G]: see `fusion_sweeps.measure`."""
+        """(peaks, squares of the unit gradients' norms), both [R, G]: see `fusion_arithmetic.measure`."""
         return measure(self.flat, self.layout.edges)
 
     def total(self) -> dict[str, Tensor]:

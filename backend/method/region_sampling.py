@@ -177,7 +177,9 @@ class RegionSampler:
             self._earlier_mean[region] += (self._latest[region] - self._earlier_mean[region]) / (n - 1)
         self._level[region] += (loss - self._level[region]) / min(n, self.config.window)
         self._latest[region] = loss
-        self._recent[region] = np.append(self._recent[region, 1:], loss)
+        recent = self._recent[region]
+        recent[:-1] = recent[1:]
+        recent[-1] = loss
         return loss
 
     def state_dict(self) -> dict[str, Any]:

@@ -100,7 +100,11 @@ class TimestepSampler:
         self._start, self._end = config.start, config.end
         self._rng = rng
         self._steps = len(alphas_cumprod)
+        self._times = np.arange(self._steps, dtype=np.float64)
         self._log_snr = _log_snr(np.asarray(alphas_cumprod, dtype=np.float64))
+        self._rising = -self._log_snr  # the log-SNR falls with t, and interp wants a rising axis
+        self._first, self._last = (min(edge * self._steps, self._steps - 1) for edge in (self._start, self._end))
+        self._highest, self._lowest = np.interp([self._first, self._last], self._times, self._log_snr).tolist()
         self._dreamtime = _dreamtime_shares(self._log_snr, self._start, self._end) if config.mode == "dreamtime" else None
         self._neighbours = [grid.neighbours(region) for region in range(len(grid))]
         self._neighbour_weights = [_inverse_distance_weights(grid.angles[region, self._neighbours[region]]) for region in range(len(grid))]
@@ -124,18 +128,14 @@ class TimestepSampler:
 
         `hybrid` and `annealed`: linear in log-SNR; the others as the class says.
         """
-        c = self.config
-        top = self._steps - 1
-        first, last = np.minimum(np.array([self._start, self._end]) * self._steps, top)
         progress = min(max(progress, 0.0), 1.0)
-        if c.mode == "sqrt":
-            return float(first - (first - last) * math.sqrt(progress))
+        if self.config.mode == "sqrt":
+            return self._first - (self._first - self._last) * math.sqrt(progress)
         if self._dreamtime is not None:
             times, shares = self._dreamtime
             return float(np.interp(progress, shares, times))
-        highest, lowest = np.interp([first, last], np.arange(self._steps), self._log_snr)
-        target = highest + progress * (lowest - highest)
-        return float(np.interp(-target, -self._log_snr, np.arange(self._steps)))  # the log-SNR falls with t; interp wants a rising axis
+        target = self._highest + progress * (self._lowest - self._highest)
+        return float(np.interp(-target, self._rising, self._times))
 
     def sample(self, region: int, progress: float) -> TimestepDraw:
         """The timestep for a step in `region` at this progress (0 at the first iteration, 1 at the end)."""
@@ -171,10 +171,12 @@ class TimestepSampler:
         ema = self._ema[region]
         ema = loss_normalised if self._count[region] == 1 else c.loss_ema * ema + (1 - c.loss_ema) * loss_normalised
         self._ema[region] = ema
-        self._losses[region] = np.append(self._losses[region, 1:], loss_normalised)
+        losses = self._losses[region]
+        losses[:-1] = losses[1:]
+        losses[-1] = loss_normalised
         if self._count[region] < MIN_LOSSES or ema == 0:
             return
-        before_last, last, latest = self._losses[region]
+        before_last, last, latest = losses.tolist()
         features = (latest - last, latest - 2 * last + before_last, latest - ema)
         u = c.max_update * sum(gain * feature for gain, feature in zip(c.gains, features, strict=True)) / ema
         u = min(max(u, -c.max_update), c.max_update)

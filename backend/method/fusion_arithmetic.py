@@ -1,16 +1,19 @@
-"""The sweeps over gradients that eq. 10 takes: all that touches every number, and nothing else.
+"""The arithmetic of eq. 10 over all the numbers of gradients.
 
 Gradients are flat here: R regions, each with S numbers in G groups, group g from edges[g] to edges[g + 1]. The peak of a region's group is
 its largest magnitude; a *unit* gradient is one in units of its peaks (above 0), so that the squares of 1e-20 do not vanish.
 
-Every sweep has two forms. The one by torch runs on any device. On the CPU a kernel reads each number once, where torch would write every
-step of the arithmetic to memory; what it finds for a region depends on that region alone, so that threads do not change results.
+Everything has two forms. The one by torch runs on any device. On the CPU a kernel reads each number as seldom as can be, where torch
+would write every step of the arithmetic to memory; what it finds for a region depends on that region alone, so that threads do not
+change results.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from itertools import pairwise
+from typing import Any
 
 import numpy as np
 import torch
@@ -28,11 +31,35 @@ _NUMBERS_PER_THREAD = 2**18
 _TORCH_BLOCK = 2**22
 """Stored numbers that torch widens at once: all together they could fill much of a GPU."""
 _TINY = float(np.finfo(f32).tiny)
+_LARGEST_RATIO = 1e10
+"""Of a stored gradient to the main one, as far as it counts: any cap is reached long before, and of a far larger one the square would
+overflow."""
 
 _options = {"nogil": True, "error_model": "numpy", "fastmath": {"reassoc", "contract", "nsz"}}
 _inlined = {**_options, "forceinline": True}
 """For what kernels call. Else a process that compiles a kernel and one that finds it in numba's cache call two translations of it, which
 add up in different orders: a run that was taken up again would not be the same."""
+
+
+@dataclass(frozen=True)
+class Neighbours:
+    """What gradients are fused with: g_ij = w_ij scale_j v_j, of the stored gradients v_j.
+
+    Attributes:
+        stored: [N, S] float16, bfloat16 or float32, v_j.
+        scales: [N, G] float32, on the same device.
+        used: [U] int64: the j that have a weight.
+        weights: [R, U] float32, w_ij.
+    """
+
+    stored: Tensor
+    scales: Tensor
+    used: np.ndarray
+    weights: np.ndarray
+
+
+FACTS = 5
+"""How many numbers `fuse` tells of a group that are not of one neighbour."""
 
 
 def measure(gradients: Tensor, edges: np.ndarray) -> tuple[Tensor, Tensor]:
@@ -52,47 +79,35 @@ def measure(gradients: Tensor, edges: np.ndarray) -> tuple[Tensor, Tensor]:
     return peaks, squares
 
 
-def combine(
-    stored: Tensor, used: Tensor, weights: Tensor, gradients: Tensor, peaks: Tensor, edges: np.ndarray
-) -> tuple[Tensor, Tensor, Tensor]:
-    """Weighted sums of stored gradients v_j, their inner products with the unit gradients u_i, and with themselves.
+def fuse(
+    gradients: Tensor, measured: tuple[Tensor, Tensor], neighbours: Neighbours, edges: np.ndarray, *, cap: float, joint: bool
+) -> tuple[Tensor, np.ndarray]:
+    """Eq. 10: the gradients, and what their neighbours' ones, added up to a, say beside them.
+
+    What is added is a' = a - <a, u> / <u, u> u, with the unit gradient u, shortened to `cap` times the gradient's norm where it is longer.
 
     Args:
-        stored: [N, S] float16, bfloat16 or float32.
-        used: [U] int64, on stored's device: the j that have a weight.
-        weights: [R, G, U] float32 w_ij, on the gradients' device.
-        gradients, peaks: [R, S] and [R, G] float32.
+        gradients: [R, S] float32.
+        measured: (peaks, squares) of these, as `measure` finds them.
+        neighbours: what to fuse them with.
         edges: [G + 1] int64.
+        cap: at least 0; infinite: none.
+        joint: whether all groups are one vector, in place of one each.
 
     Returns:
-        sum_j w_ij v_j [R, S]; <v_j, u_i> and <v_j, v_j> [R, G, U], which mean something where w_ij is not 0.
+        The fused gradients [R, S], and what is told of each group [R, G, FACTS + 2 U], float32: its unit, which is the peak where there is
+        one; then, in that unit, <u, u>, and <a', u> and <a', a'> of what is added, before the cap; what the cap multiplies it by; all
+        <v_j, u>; all <v_j, v_j>. The last two mean something where w_ij is not 0.
     """
+    stored = neighbours.stored
     if stored.dtype != torch.float16 or not stored.device.type == gradients.device.type == "cpu":
-        return combine_by_torch(stored, used, weights, gradients, peaks, edges)
-    total, inner, squares = torch.empty_like(gradients), torch.zeros_like(weights), torch.zeros_like(weights)
-    _run(_combine, gradients, edges, peaks, stored.view(torch.uint16), used, weights, total, inner, squares)
-    return total, inner, squares
-
-
-def project_out(vectors: Tensor, factors: Tensor, gradients: Tensor, peaks: Tensor, edges: np.ndarray) -> tuple[Tensor, Tensor]:
-    """Subtracts factors_i u_i from vectors_i [R, S] in place; u_i are the unit gradients, factors [R, G].
-
-    Returns:
-        <vectors_i, u_i> and <vectors_i, vectors_i> afterwards, [R, G].
-    """
-    if vectors.device.type != "cpu":
-        return project_out_by_torch(vectors, factors, gradients, peaks, edges)
-    inner, squares = torch.zeros_like(factors), torch.zeros_like(factors)
-    _run(_project_out, gradients, edges, peaks, vectors, factors, inner, squares)
-    return inner, squares
-
-
-def scale_and_add(vectors: Tensor, factors: Tensor, gradients: Tensor, edges: np.ndarray) -> None:
-    """Turns vectors_i into factors_i vectors_i + gradients_i [R, S] in place, factors [R, G]."""
-    if vectors.device.type == "cpu":
-        _run(_scale_and_add, gradients, edges, vectors, factors)
-    else:
-        scale_and_add_by_torch(vectors, factors, gradients, edges)
+        return fuse_by_torch(gradients, measured, neighbours, edges, cap=cap, joint=joint)
+    fused = torch.empty_like(gradients)
+    told = np.zeros((len(gradients), len(edges) - 1, FACTS + 2 * len(neighbours.used)), f32)
+    halves, used = stored.view(torch.uint16), neighbours.used
+    weights = np.ascontiguousarray(neighbours.weights)  # a kernel is compiled anew for every order of memory
+    _run(_fuse, gradients, edges, *measured, halves, neighbours.scales, used, weights, f32(cap), joint, fused, told)
+    return fused, told
 
 
 def store(gradients: Tensor, peaks: Tensor, edges: np.ndarray, stored: Tensor, rows: Tensor) -> None:
@@ -108,12 +123,10 @@ def store(gradients: Tensor, peaks: Tensor, edges: np.ndarray, stored: Tensor, r
 
 def warm_up() -> None:
     """Compile (or load from numba's cache) the kernels."""
-    one, edges = torch.ones(1, 1), np.arange(2)
-    measure(one, edges)
-    combine(one.half(), torch.zeros(1, dtype=torch.int64), one[None], one, one, edges)
-    project_out(one, one, one, one, edges)
-    scale_and_add(one, one, one, edges)
-    store(one, one, edges, one.half(), torch.zeros(1, dtype=torch.int64))
+    one, edges, half = torch.ones(1, 1), np.arange(2), torch.ones(1, 1).half()
+    neighbours = Neighbours(half, one, np.zeros(1, np.int64), np.ones((1, 1), f32))
+    fuse(one, measure(one, edges), neighbours, edges, cap=1.0, joint=False)
+    store(one, one, edges, half, torch.zeros(1, dtype=torch.int64))
 
 
 # By torch
@@ -131,36 +144,61 @@ def measure_by_torch(gradients: Tensor, edges: np.ndarray) -> tuple[Tensor, Tens
     return peaks, squares
 
 
-def combine_by_torch(
-    stored: Tensor, used: Tensor, weights: Tensor, gradients: Tensor, peaks: Tensor, edges: np.ndarray
+def fuse_by_torch(
+    gradients: Tensor, measured: tuple[Tensor, Tensor], neighbours: Neighbours, edges: np.ndarray, *, cap: float, joint: bool
+) -> tuple[Tensor, np.ndarray]:
+    """`fuse` on any device, from any storage type. Nothing leaves the device before what is told, in one transfer."""
+
+    def together(values: Tensor) -> Tensor:
+        return values.sum(dim=1, keepdim=True).expand_as(values) if joint else values
+
+    peaks, squares = measured
+    if joint:
+        highest = peaks.amax(dim=1, keepdim=True).expand_as(peaks)
+        peaks, squares = highest, squares * (peaks / highest.clamp(min=_TINY)).square()
+    peaks = peaks.where(peaks > 0, 1)  # a zero gradient is its own unit
+    used = torch.from_numpy(neighbours.used).to(neighbours.stored.device)
+    scales = neighbours.scales.index_select(0, used).T.to(peaks.device)
+    weights = torch.from_numpy(neighbours.weights).to(peaks.device)
+    ratios = (weights[:, None] * scales / peaks[..., None]).clamp(max=_LARGEST_RATIO)  # [R, G, U]
+    added, inner, stored_squares = _combine_by_torch(neighbours.stored, used, ratios, gradients, peaks, edges)
+    divisors = together(squares).clamp(min=_TINY)
+    along, length = _subtract_by_torch(added, together((ratios * inner).sum(dim=-1)) / divisors, gradients, peaks, edges)
+    rest = together(along) / divisors  # what rounding left of it
+    along = along - rest * squares
+    bound = cap * (together(squares) / together(length).clamp(min=_TINY)).sqrt()
+    shrink = bound.where(bound < 1, 1)  # infinity times 0 bounds nothing
+    for group, own in enumerate(_slices(edges)):
+        part = added[:, own].mul_((shrink * peaks)[:, group, None])
+        part.addcmul_(gradients[:, own], (1 - shrink * rest)[:, group, None])
+    told = torch.cat([torch.stack([peaks, squares, along, length, shrink], dim=2), inner, stored_squares], dim=2)
+    return added, told.cpu().numpy()
+
+
+def _combine_by_torch(
+    stored: Tensor, used: Tensor, ratios: Tensor, gradients: Tensor, peaks: Tensor, edges: np.ndarray
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """`combine` on any device, from any storage type."""
-    total, inner, squares = torch.empty_like(gradients), torch.zeros_like(weights), torch.zeros_like(weights)
+    """sum_j ratio_ij v_j [R, S]; <v_j, u_i> and <v_j, v_j> [R, G, U]."""
+    total, inner, squares = torch.empty_like(gradients), torch.zeros_like(ratios), torch.zeros_like(ratios)
     block = max(_TORCH_BLOCK // max(len(used), 1), 1)
     for group, own in enumerate(_slices(edges)):
         for start in range(own.start, own.stop, block):
             columns = slice(start, min(start + block, own.stop))
             values = stored[:, columns].index_select(0, used).to(gradients.device).float()
-            total[:, columns] = weights[:, group] @ values
+            total[:, columns] = ratios[:, group] @ values
             inner[:, group] += gradients[:, columns] / peaks[:, group, None] @ values.T
             squares[:, group] += torch.linalg.vecdot(values, values)
     return total, inner, squares
 
 
-def project_out_by_torch(vectors: Tensor, factors: Tensor, gradients: Tensor, peaks: Tensor, edges: np.ndarray) -> tuple[Tensor, Tensor]:
-    """`project_out` on any device."""
+def _subtract_by_torch(vectors: Tensor, factors: Tensor, gradients: Tensor, peaks: Tensor, edges: np.ndarray) -> tuple[Tensor, Tensor]:
+    """Subtracts factor_i u_i from vectors [R, S] in place; returns <vector_i, u_i> and <vector_i, vector_i> afterwards [R, G]."""
     inner, squares = torch.zeros_like(factors), torch.zeros_like(factors)
     for group, own in enumerate(_slices(edges)):
         unit, left = gradients[:, own] / peaks[:, group, None], vectors[:, own]
         left.addcmul_(unit, factors[:, group, None], value=-1)
         inner[:, group], squares[:, group] = torch.linalg.vecdot(left, unit), torch.linalg.vecdot(left, left)
     return inner, squares
-
-
-def scale_and_add_by_torch(vectors: Tensor, factors: Tensor, gradients: Tensor, edges: np.ndarray) -> None:
-    """`scale_and_add` on any device."""
-    for group, own in enumerate(_slices(edges)):
-        torch.addcmul(gradients[:, own], vectors[:, own], factors[:, group, None], out=vectors[:, own])
 
 
 def store_by_torch(gradients: Tensor, peaks: Tensor, edges: np.ndarray, stored: Tensor, rows: Tensor) -> None:
@@ -178,10 +216,11 @@ def _slices(edges: np.ndarray) -> list[slice]:
 # Kernels: `first` and `step` say which regions a thread works on
 
 
-def _run(kernel: Callable[..., None], gradients: Tensor, edges: np.ndarray, *tensors: Tensor) -> None:
+def _run(kernel: Callable[..., None], gradients: Tensor, edges: np.ndarray, *others: Any) -> None:
     regions = len(gradients)
     shares = kernel_threads.strides(regions) if gradients.numel() >= 2 * _NUMBERS_PER_THREAD else [(0, 1)]
-    kernel_threads.run(kernel, shares, gradients.numpy(), edges, *(tensor.numpy() for tensor in tensors))
+    arguments = (other.numpy() if isinstance(other, Tensor) else other for other in others)
+    kernel_threads.run(kernel, shares, gradients.numpy(), edges, *arguments)
 
 
 @njit(cache=True, **_options)
@@ -217,23 +256,58 @@ def _square(values, scale):  # type: ignore[no-untyped-def]
 
 
 @njit(cache=True, **_options)
-def _combine(first, step, gradients, edges, peaks, stored, used, weights, total, inner, squares):  # type: ignore[no-untyped-def]
+def _fuse(first, step, gradients, edges, peaks, squares, stored, scales, used, weights, cap, joint, fused, told):  # type: ignore[no-untyped-def]
+    groups, count = len(edges) - 1, len(used)
+    rest = np.empty(groups, f32)
     for i in range(first, len(gradients), step):
-        for g in range(len(edges) - 1):
+        peak, square, along, length, shrink = told[i, :, 0], told[i, :, 1], told[i, :, 2], told[i, :, 3], told[i, :, 4]
+        inner, stored_square = told[i, :, FACTS : FACTS + count], told[i, :, FACTS + count :]
+        highest = peaks[i].max()
+        for g in range(groups):
+            unit, square[g] = peaks[i, g], squares[i, g]
+            if joint:
+                unit, square[g] = highest, square[g] * (unit / max(highest, f32(_TINY))) ** 2
+            peak[g] = unit if unit > 0 else f32(1)  # a zero gradient is its own unit
+        for g in range(groups):
             for low in range(edges[g], edges[g + 1], _KERNEL_BLOCK):
                 high = min(low + _KERNEL_BLOCK, edges[g + 1])
-                own, added = gradients[i, low:high], total[i, low:high]
+                own, added = gradients[i, low:high], fused[i, low:high]
                 added[:] = f32(0)
-                for j in range(len(used)):
-                    if weights[i, g, j] != 0:
-                        along, square = _add_widened(added, stored[used[j], low:high], weights[i, g, j], own, f32(1) / peaks[i, g])
-                        inner[i, g, j] += along
-                        squares[i, g, j] += square
+                for j in range(count):
+                    if weights[i, j] != 0:
+                        ratio = min(weights[i, j] * scales[used[j], g] / peak[g], f32(_LARGEST_RATIO))
+                        product, of_itself = _add_widened(added, stored[used[j], low:high], ratio, own, f32(1) / peak[g])
+                        inner[g, j] += product
+                        stored_square[g, j] += of_itself
+                        along[g] += ratio * product
+        for g in range(groups):
+            rest[g] = _share(along, g, joint) / max(_share(square, g, joint), f32(_TINY))
+        for g in range(groups):
+            along[g] = f32(0)
+            for low in range(edges[g], edges[g + 1], _KERNEL_BLOCK):
+                high = min(low + _KERNEL_BLOCK, edges[g + 1])
+                product, of_itself = _subtract(fused[i, low:high], rest[g], gradients[i, low:high], f32(1) / peak[g])
+                along[g] += product
+                length[g] += of_itself
+        for g in range(groups):  # what rounding left of it
+            rest[g] = _share(along, g, joint) / max(_share(square, g, joint), f32(_TINY))
+        for g in range(groups):
+            along[g] -= rest[g] * square[g]
+            bound = cap * np.sqrt(_share(square, g, joint) / max(_share(length, g, joint), f32(_TINY)))
+            shrink[g] = bound if bound < 1 else f32(1)  # infinity times 0 bounds nothing
+            own = gradients[i, edges[g] : edges[g + 1]]
+            _blend(fused[i, edges[g] : edges[g + 1]], shrink[g] * peak[g], own, f32(1) - shrink[g] * rest[g])
 
 
 @njit(**_inlined)
-def _add_widened(added, half, weight, own, scale):  # type: ignore[no-untyped-def]
-    """added += weight v, for v in float16 bits; returns <v, own scale> and <v, v>.
+def _share(sums, g, joint):  # type: ignore[no-untyped-def]
+    """That of the vector that group g is projected as: its own sum, or all of them."""
+    return sums.sum() if joint else sums[g]
+
+
+@njit(**_inlined)
+def _add_widened(added, half, factor, own, scale):  # type: ignore[no-untyped-def]
+    """added += factor v, for v in float16 bits; returns <v, own scale> and <v, v>.
 
     A half's exponent and fraction are moved to where a float has them, and the exponent's bias is adjusted. A subnormal half, whose
     first digit is not implied, is read as if it were, and what was implied is taken off again. (To multiply by 2^112 instead would do
@@ -247,21 +321,10 @@ def _add_widened(added, half, weight, own, scale):  # type: ignore[no-untyped-de
         subnormal = u32(digits + u32(113 << 23)).view(f32) - f32(2.0**-14)
         magnitude = normal if digits >= u32(1 << 23) else subnormal
         value = -magnitude if bits & u32(0x10000000) else magnitude
-        added[p] += weight * value
+        added[p] += factor * value
         along += value * (own[p] * scale)
         square += value * value
     return along, square
-
-
-@njit(cache=True, **_options)
-def _project_out(first, step, gradients, edges, peaks, vectors, factors, inner, squares):  # type: ignore[no-untyped-def]
-    for i in range(first, len(gradients), step):
-        for g in range(len(edges) - 1):
-            for low in range(edges[g], edges[g + 1], _KERNEL_BLOCK):
-                high = min(low + _KERNEL_BLOCK, edges[g + 1])
-                along, square = _subtract(vectors[i, low:high], factors[i, g], gradients[i, low:high], f32(1) / peaks[i, g])
-                inner[i, g] += along
-                squares[i, g] += square
 
 
 @njit(**_inlined)
@@ -276,17 +339,10 @@ def _subtract(vector, factor, own, scale):  # type: ignore[no-untyped-def]
     return along, square
 
 
-@njit(cache=True, **_options)
-def _scale_and_add(first, step, gradients, edges, vectors, factors):  # type: ignore[no-untyped-def]
-    for i in range(first, len(gradients), step):
-        for g in range(len(edges) - 1):
-            _add_scaled(vectors[i, edges[g] : edges[g + 1]], factors[i, g], gradients[i, edges[g] : edges[g + 1]])
-
-
 @njit(**_inlined)
-def _add_scaled(vector, factor, own):  # type: ignore[no-untyped-def]
+def _blend(vector, factor, own, share):  # type: ignore[no-untyped-def]
     for p in range(len(vector)):
-        vector[p] = factor * vector[p] + own[p]
+        vector[p] = factor * vector[p] + share * own[p]
 
 
 @njit(cache=True, **_options)
@@ -308,7 +364,7 @@ def _narrow(values, unit, half):  # type: ignore[no-untyped-def]
         bits = f32(value).view(u32)
         magnitude = u32(bits & u32(0x7FFFFFFF))
         odd = u32((magnitude >> u32(13)) & u32(1))
-        normal = u32(u32(magnitude - u32(112 << 23)) + u32(0xFFF) + odd) >> u32(13)
+        normal = u32(u32(magnitude - u32(112 << 23) + u32(0xFFF) + odd) >> u32(13))
         subnormal = u32(f32(abs(value) + f32(0.5)).view(u32) - u32(0x3F000000))
         digits = normal if magnitude >= u32(113 << 23) else subnormal
         if magnitude > u32(127 << 23):  # what is no number stays none
