@@ -46,7 +46,7 @@ def data_folder(environ: Mapping[str, str] = os.environ) -> Path:
     elif sys.platform == "darwin":
         base = Path.home() / "Library" / "Application Support"
     else:
-        base = Path(environ.get("XDG_DATA_HOME") or Path.home() / ".local" / "share")
+        base = _xdg_folder(environ, "XDG_DATA_HOME", Path.home() / ".local" / "share")
     return base / "cograd3d"
 
 
@@ -59,8 +59,14 @@ def cache_folder(environ: Mapping[str, str] = os.environ) -> Path:
     elif sys.platform == "darwin":
         base = Path.home() / "Library" / "Caches"
     else:
-        base = Path(environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
+        base = _xdg_folder(environ, "XDG_CACHE_HOME", Path.home() / ".cache")
     return base / "cograd3d"
+
+
+def _xdg_folder(environ: Mapping[str, str], variable: str, default: Path) -> Path:
+    """A base folder as freedesktop.org's specification has it: a relative path is invalid and ignored."""
+    folder = Path(environ.get(variable) or default)
+    return folder if folder.is_absolute() else default
 
 
 def cache_parts(environ: Mapping[str, str] = os.environ) -> tuple[Path, ...]:

@@ -24,7 +24,7 @@ from .view_grid import ViewGrid
 
 DREAMTIME_PLATEAU = (0.5, 0.8)
 DREAMTIME_DEVIATIONS = (0.1, 0.3)
-"""DreamTime's weight of timesteps (Huang et al. 2024, section 4): 1 on the plateau, Gaussian below and above it; shares of T."""
+"""DreamTime's weight of timesteps (Huang et al. 2024): 1 on the plateau, Gaussian below and above it; shares of T."""
 
 MIN_LOSSES = 3
 """Losses a region needs before eq. 8 moves its state: the second difference takes three."""
@@ -77,7 +77,7 @@ class TimestepSampler:
 
     - `hybrid`: the whole of section 3.3;
     - `annealed`: its global baseline and the jitter alone (t_local stays 0);
-    - `sqrt`: t = start - (start - end) sqrt(progress) and the jitter (HiFA, Zhu, Zhuang and Koyejo 2024, eq. 9);
+    - `sqrt`: t = start - (start - end) sqrt(progress) and the jitter (HiFA, Zhu, Zhuang and Koyejo 2024);
     - `dreamtime`: t falls from start to end so that each is stayed with as long as its weight says (DreamTime), and the jitter;
     - `uniform`, and disabled (the ablation "w/o B"): uniform over the permitted range, t_global and t_mix being its middle.
 

@@ -31,6 +31,14 @@ class TestLocation:
     def test_follows_the_platform(self):
         assert environment.data_folder({"XDG_DATA_HOME": "/data"}) == Path("/data/cograd3d")
         assert environment.data_folder({}) == Path.home() / ".local/share/cograd3d"
+        assert environment.cache_folder({"XDG_CACHE_HOME": "/cache"}) == Path("/cache/cograd3d")
+        assert environment.cache_folder({}) == Path.home() / ".cache/cograd3d"
+
+    @pytest.mark.skipif(sys.platform != "linux", reason="the folders of Linux")
+    def test_a_relative_path_is_no_place(self):
+        """Else there would be another environment wherever a command is given."""
+        assert environment.data_folder({"XDG_DATA_HOME": "data"}) == environment.data_folder({})
+        assert environment.cache_folder({"XDG_CACHE_HOME": "./cache"}) == environment.cache_folder({})
 
 
 class TestState:

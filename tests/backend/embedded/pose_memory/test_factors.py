@@ -4,20 +4,13 @@ from __future__ import annotations
 
 import pytest
 import torch
-from torch import Tensor
 
 from backend.embedded import vocabulary
 from backend.embedded.pose_memory.factors import Factor, factors
 from backend.embedded.pose_memory.pictures import BACKDROPS, paints
 from backend.embedded.pose_memory.tokens import COLOURS, MATERIALS
 
-
-def slope(argument: Tensor) -> Tensor:
-    """Of quick_gelu, by autograd."""
-    x = argument.clone().requires_grad_()
-    (x * torch.sigmoid(1.702 * x)).sum().backward()
-    assert x.grad is not None
-    return x.grad
+from .gelu import slope
 
 
 def weight(factor: Factor, colour: int, material: int, backdrop: int) -> float:

@@ -4,21 +4,10 @@ from __future__ import annotations
 
 import pytest
 import torch
-from torch import Tensor
 
 from backend.embedded.pose_memory.units import CLOSED, LINEAR, SLIGHT, Units, shares, slope_argument
 
-
-def quick_gelu(x: Tensor) -> Tensor:
-    return x * torch.sigmoid(1.702 * x)
-
-
-def slope(argument: Tensor) -> Tensor:
-    """Of quick_gelu at arguments, by autograd."""
-    x = argument.clone().requires_grad_()
-    quick_gelu(x).sum().backward()
-    assert x.grad is not None
-    return x.grad
+from .gelu import quick_gelu, slope
 
 
 def test_units_go_to_what_is_largest() -> None:
