@@ -27,7 +27,7 @@ from typing import Any
 
 from .errors import SetupError
 from .files import disk_is_full
-from .machine import existing_parent
+from .machine import cores, existing_parent, visible_cores
 
 PACKAGE_ROOT = Path(__file__).resolve().parent.parent
 REQUIREMENTS = Path(__file__).with_name("requirements.txt")
@@ -314,13 +314,21 @@ def child_environ(environ: Mapping[str, str] = os.environ) -> dict[str, str]:
     """The variables for `python -m backend ...` inside the environment: clean, able to import this package, with idle threads that sleep.
 
     Without OMP_WAIT_POLICY=PASSIVE the waiting threads of torch's and numba's OpenMP pools fight for the cores: 2 ms steps became 140 ms.
+    In a container that has fewer cores' time than it sees cores, as many threads as cores would be halted most of the time.
     Without NUMBA_CACHE_DIR numba would keep its machine code beside the source, which in Blender is the extension's own folder: it may be
     read-only, and numba would make it again after Blender has removed it.
     """
     defaults = {"OMP_WAIT_POLICY": "PASSIVE"}
+    if cores() < visible_cores():
+        defaults |= thread_environ(cores())
     if "NUMBA_CACHE_DIR" not in environ:
         defaults["NUMBA_CACHE_DIR"] = str(_machine_code_folder(environ))
     return defaults | clean_environ(environ) | {"PYTHONPATH": str(PACKAGE_ROOT), "PYTHONSAFEPATH": "1"}
+
+
+def thread_environ(threads: int) -> dict[str, str]:
+    """The variables that hold OpenMP, MKL and numba to so many threads."""
+    return dict.fromkeys(("OMP_NUM_THREADS", "MKL_NUM_THREADS", "NUMBA_NUM_THREADS"), str(threads))
 
 
 def _machine_code_folder(environ: Mapping[str, str]) -> Path:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import json
+import math
 import os
 import platform
 import shutil
@@ -190,9 +191,27 @@ def free_disk(path: Path) -> int:
     return shutil.disk_usage(existing_parent(path)).free
 
 
-def cores() -> int:
-    """Processor cores this process may use."""
+def visible_cores() -> int:
+    """Processor cores that this process may run on: what torch has as many threads as."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def cores() -> int:
+    """Processor cores this process may use, container limits counted."""
+    limit = _cgroup_cores()
+    return visible_cores() if limit is None else max(1, min(visible_cores(), math.ceil(limit)))
+
+
+def _cgroup_cores(root: Path = Path("/sys/fs/cgroup")) -> float | None:
+    """As many cores as a container's limit on processor time (cgroup version 2 or 1) is worth; None where there is no limit."""
+    for files in (("cpu.max",), ("cpu/cpu.cfs_quota_us", "cpu/cpu.cfs_period_us")):
+        try:
+            quota, period = (int(number) for name in files for number in (root / name).read_text().split())
+        except (OSError, ValueError):  # "max" means no limit
+            continue
+        if quota > 0 and period > 0:  # so does -1
+            return quota / period
+    return None
 
 
 def describe() -> str:

@@ -14,17 +14,12 @@ from collections.abc import Mapping, Sequence
 from ..console import printable
 from ..environment import child_environ
 
-__all__ = ["LOST", "Child", "last_words", "thread_environ"]
+__all__ = ["LOST", "Child", "last_words"]
 
 LOST = -9
 """The exit code of a process that is gone with the computer it ran on: as if it had been killed."""
 
 _TAIL_BYTES = 1 << 14
-
-
-def thread_environ(threads: int) -> dict[str, str]:
-    """The variables that hold OpenMP, MKL and numba to so many threads."""
-    return dict.fromkeys(("OMP_NUM_THREADS", "MKL_NUM_THREADS", "NUMBA_NUM_THREADS"), str(threads))
 
 
 class Child:

@@ -7,8 +7,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from .. import machine
+from ..environment import thread_environ
 from ..errors import ResourceError
-from .child import Child, thread_environ
+from .child import Child
 from .executor import GRACE_SECONDS, Ended, Executor
 from .gpus import GpuPool, share_of_gpu, usable_gpus
 from .task import Task

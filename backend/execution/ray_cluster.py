@@ -20,10 +20,10 @@ from typing import Any
 
 from .. import machine
 from ..console import printable
-from ..environment import PACKAGE_ROOT
+from ..environment import PACKAGE_ROOT, thread_environ
 from ..errors import OutputError, ResourceError
 from ..files import atomic_write_text, remove_quietly
-from .child import LOST, Child, thread_environ
+from .child import LOST, Child
 from .executor import GRACE_SECONDS, Ended, Executor
 from .task import Task
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import subprocess
 import sys
 from pathlib import Path
@@ -421,6 +422,29 @@ class TestMachine:
         (tmp_path / "memory.max").write_text("max\n")
         (tmp_path / "memory.current").write_text("900\n")
         assert machine._cgroup_available(tmp_path) is None
+
+    @pytest.mark.parametrize(
+        ("files", "limit"),
+        [
+            ({"cpu.max": "150000 100000\n"}, 1.5),
+            ({"cpu.max": "max 100000\n"}, None),
+            ({"cpu/cpu.cfs_quota_us": "400000\n", "cpu/cpu.cfs_period_us": "100000\n"}, 4.0),
+            ({"cpu/cpu.cfs_quota_us": "-1\n", "cpu/cpu.cfs_period_us": "100000\n"}, None),
+            ({"cpu.max": "200000 0\n"}, None),
+            ({"cpu.max": "much\n"}, None),
+            ({"cpu.max": ""}, None),
+            ({}, None),
+        ],
+    )
+    def test_a_containers_processor_time(self, monkeypatch, tmp_path, files, limit):
+        (tmp_path / "cpu").mkdir()
+        for name, text in files.items():
+            (tmp_path / name).write_text(text)
+        assert machine._cgroup_cores(tmp_path) == limit
+        monkeypatch.setattr(machine, "_cgroup_cores", lambda: limit)
+        for visible, cores in ((1, 1), (3, min(3, math.ceil(limit or 3))), (64, math.ceil(limit or 64))):
+            monkeypatch.setattr(machine, "visible_cores", lambda visible=visible: visible)
+            assert machine.cores() == cores
 
     @pytest.mark.skipif(sys.platform == "win32", reason="a shell script stands in for the driver's tool")
     @pytest.mark.parametrize(

@@ -35,6 +35,14 @@ class TestProcesses:
         assert environment.child_environ({"COGRAD3D_CACHE": str(tmp_path)})["NUMBA_CACHE_DIR"] == str(tmp_path / "numba")
         assert environment.child_environ({"NUMBA_CACHE_DIR": "/mine"})["NUMBA_CACHE_DIR"] == "/mine"
 
+    def test_a_containers_cores_are_the_threads(self, monkeypatch):
+        monkeypatch.setattr(environment, "visible_cores", lambda: 64)
+        monkeypatch.setattr(environment, "cores", lambda: 2)
+        inner = environment.child_environ({"MKL_NUM_THREADS": "5"})
+        assert [inner[name] for name in ("OMP_NUM_THREADS", "NUMBA_NUM_THREADS", "MKL_NUM_THREADS")] == ["2", "2", "5"]
+        monkeypatch.setattr(environment, "cores", lambda: 64)
+        assert "OMP_NUM_THREADS" not in environment.child_environ({})
+
     def test_a_cache_is_named_from_the_home_folder(self, monkeypatch, tmp_path):
         monkeypatch.setenv("HOME", str(tmp_path))
         monkeypatch.setenv("USERPROFILE", str(tmp_path))
