@@ -262,7 +262,9 @@ def _fuse(first, step, gradients, edges, peaks, squares, stored, scales, used, w
     for i in range(first, len(gradients), step):
         peak, square, along, length, shrink = told[i, :, 0], told[i, :, 1], told[i, :, 2], told[i, :, 3], told[i, :, 4]
         inner, stored_square = told[i, :, FACTS : FACTS + count], told[i, :, FACTS + count :]
-        highest = peaks[i].max()
+        highest = f32(0)
+        for g in range(groups):
+            highest = max(highest, peaks[i, g])
         for g in range(groups):
             unit, square[g] = peaks[i, g], squares[i, g]
             if joint:
@@ -302,7 +304,11 @@ def _fuse(first, step, gradients, edges, peaks, squares, stored, scales, used, w
 @njit(**_inlined)
 def _share(sums, g, joint):  # type: ignore[no-untyped-def]
     """That of the vector that group g is projected as: its own sum, or all of them."""
-    return sums.sum() if joint else sums[g]
+    total = f32(0)
+    for other in range(len(sums)):
+        if joint or other == g:
+            total += sums[other]
+    return total
 
 
 @njit(**_inlined)
