@@ -20,6 +20,7 @@ from backend import __version__, cli, environment, packaging, request
 from backend.environment import PACKAGE_ROOT
 from backend.errors import OutputError, SetupError
 from backend.job import JobFolder
+from backend.preflight import ASSET_FORMATS
 
 MANIFEST = tomllib.loads((PACKAGE_ROOT / packaging.MANIFEST).read_text("utf-8"))
 needs_shell = pytest.mark.skipif(sys.platform == "win32", reason="a shell script stands in for Blender")
@@ -96,6 +97,15 @@ class TestSelection:
         """So that `blender --command extension build` in a fresh checkout makes the same zip."""
         patterns = MANIFEST["build"]["paths_exclude_pattern"]
         assert packaging.selection() == sorted(name for name in of_git() if not excluded(name, patterns))
+
+    @pytest.mark.parametrize("file", [".gitignore", packaging.MANIFEST])
+    def test_what_the_readmes_commands_leave_in_a_checkout_belongs_to_neither(self, file):
+        patterns = MANIFEST["build"]["paths_exclude_pattern"]
+        if file == ".gitignore":
+            patterns = [line for line in (PACKAGE_ROOT / file).read_text().splitlines() if line and not line.startswith("#")]
+        pictures = ("cat.mtl", "cat.png", "cat.gif", "cat-views.png", "cat-turntable.webp")
+        for name in (*(f"cat{suffix}" for suffix in ASSET_FORMATS), *pictures, "report/index.html", "dist/cograd3d-0.2.0.zip"):
+            assert excluded(name, patterns), name
 
     @pytest.mark.parametrize(
         ("name", "expected"),

@@ -140,7 +140,8 @@ def test_the_picture_code_is_the_picture_in_its_basis(poses: Poses) -> None:
             wanted = picture(poses.channels[row(description)], description, backdrop) @ code.basis
             torch.testing.assert_close(code.of(description, backdrop), wanted, atol=2e-3, rtol=1e-4)
             apart = wanted - torch.full((1, 3 * 64 * 64), 2 * backdrop - 1) @ code.basis
-            torch.testing.assert_close(code.contrast(description, backdrop), apart.square().mean(1) * 40 / (3 * 64 * 64))
+            contrast = code.contrast(description, backdrop)
+            torch.testing.assert_close(contrast, apart.square().mean(1) * 40 / (3 * 64 * 64), atol=1e-5, rtol=1e-3)  # as far as codes agree
 
 
 def test_the_picture_code_tells_its_pictures_as_well_as_any_of_its_size(poses: Poses) -> None:
