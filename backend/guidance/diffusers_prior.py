@@ -78,7 +78,7 @@ class DiffusersPrior(DiffusionPrior):
         self._denoiser = self._frozen(parts.denoiser)
         self._vae = None if parts.vae is None else self._frozen(parts.vae)
         self._small_vae, self._small_vae_until = small_vae, small_vae_until
-        self.family.prepare(self._denoiser)
+        self._project = self.family.prepare(self._denoiser)
         self._unshuffle = parts.pixel_unshuffle
         self._texts = parts.texts
         self._rephrase = parts.rephrase
@@ -117,8 +117,9 @@ class DiffusersPrior(DiffusionPrior):
         taken, self._warnings[:] = list(self._warnings), []
         return taken
 
+    @torch.no_grad()
     def encode_prompts(self, prompts: Sequence[str]) -> Conditioning:
-        """The family's tensors. The text encoders are freed afterwards, and what they gave is kept."""
+        """The family's tensors, as the denoiser wants them. The text encoders are freed afterwards, and what they gave is kept."""
         new = [prompt for prompt in dict.fromkeys(prompts) if prompt not in self._embeddings]
         if new:
             texts = [self._rephrase(prompt) for prompt in new]
@@ -129,6 +130,8 @@ class DiffusersPrior(DiffusionPrior):
                     "Say it in fewer words, or the object may get several faces."
                 )
             tensors = {name: tensor.to(self.device, self._denoiser.dtype) for name, tensor in tensors.items()}
+            if self._project is not None:
+                tensors["embeddings"] = self._project(tensors["embeddings"])
             for row, prompt in enumerate(new):
                 self._embeddings[prompt] = {name: tensor[row] for name, tensor in tensors.items()}
         rows = [self._embeddings[prompt] for prompt in prompts]

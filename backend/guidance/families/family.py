@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -64,8 +64,13 @@ class Family(ABC):
                 remedy=SUPPORTED,
             )
 
-    def prepare(self, denoiser: Any) -> None:  # noqa: B027 - most denoisers are used as they are
-        """Changes to the denoiser before its first use."""
+    def prepare(self, denoiser: Any) -> Callable[[Tensor], Tensor] | None:
+        """Changes to the denoiser before its first use.
+
+        Returns:
+            What it wants done, once, to the embeddings [B, tokens, width] that `embed` gives; None: nothing.
+        """
+        return None
 
     def image_size(self, config: Mapping[str, Any]) -> int:
         """z's pixels along an edge in the images that it was trained on."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,6 +12,7 @@ from torch import Tensor
 from ..kinds import STABLE_DIFFUSION
 from ..pipeline_files import component_class
 from ..text_encoders import TextLoader, encode
+from ..text_projections import take_text_projections
 from .family import Family, check_conditions, convert_unet
 
 
@@ -33,6 +34,10 @@ class StableDiffusion(Family):
 
     def convert(self, tensors: dict[str, Tensor], config: dict[str, Any]) -> dict[str, Tensor]:
         return convert_unet(tensors, config)
+
+    def prepare(self, denoiser: Any) -> Callable[[Tensor], Tensor] | None:
+        """Keys and values are made of text once, where that pays."""
+        return take_text_projections(denoiser)
 
     def check(self, config: Mapping[str, Any], z_channels: int, source: Path) -> None:
         super().check(config, z_channels, source)

@@ -33,6 +33,15 @@ def prior() -> DiffusionPrior:
     return load_prior(PriorConfig(name="builtin:learned"), torch.device("cpu"), seed=0)
 
 
+def test_keys_and_values_of_what_it_remembers_are_made_once_a_prompt(prior: DiffusionPrior) -> None:
+    """At every step they would be two thirds of its work."""
+    config = prior.networks.denoiser.config  # type: ignore[attr-defined]
+    conditioning = prior.encode_prompts(["a red cat, front view"]).tensors["embeddings"]
+    assert conditioning.shape[-1] == 2 * config["block_out_channels"][0]
+    rows = [module.in_features for module in prior.networks.denoiser.modules() if isinstance(module, torch.nn.Linear)]  # type: ignore[attr-defined]
+    assert rows and config["cross_attention_dim"] not in rows
+
+
 def true_views(description: Description, backdrop: float = 0.9) -> Tensor:
     """[4, 3, 64, 64] in -1..1."""
     images, _ = world.true_views(description, AZIMUTHS, ELEVATIONS, np.full(4, world.DISTANCE), 64, (backdrop,) * 3)
