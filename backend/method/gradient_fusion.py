@@ -91,8 +91,7 @@ class GradientFusion:
         self.config = config
         self._grid = grid
         self._steps = num_train_timesteps
-        self._device = torch.device(device)
-        self.history_device = torch.device("cpu") if config.history_device == "cpu" else self._device
+        self.history_device = torch.device("cpu" if config.history_device == "cpu" else device)
         self._history = GradientHistory(len(grid), STORAGE_DTYPES[config.storage], self.history_device)
         self._log_closeness = np.full((len(grid), len(grid)), -math.inf)  # of neighbours: -theta^2 / 2 sigma^2
         for region, row in enumerate(self._log_closeness):
