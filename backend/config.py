@@ -51,6 +51,9 @@ PERP_NEG_OF_RULES = {"perp_neg": 1.0}
 """The weight of Perp-Neg's negatives that belongs to a rule; 0 to those that are not named."""
 
 
+DEFAULT_PRIOR = "builtin:learned"
+"""The image model of whoever names none; in requests also called builtin."""
+
 NO_SMALL_VAE = "none"
 """The value of `prior.small_vae` that names none."""
 
@@ -66,7 +69,7 @@ def setting(
 class PriorConfig:
     """The frozen text-to-image diffusion model."""
 
-    name: str = setting("builtin", "builtin, builtin:exact, builtin:learned, a pipeline folder, a .safetensors file or a hub id")
+    name: str = setting(DEFAULT_PRIOR, "builtin:learned (or builtin), builtin:exact, a pipeline folder, a .safetensors file or a hub id")
     reliability: float = setting(1.0, "built-in exact prior only: share of calls in which the view words are obeyed", low=0, high=1)
     views: int = setting(2000, "built-in exact prior only: pictures of an object that it knows", low=50, high=20_000)
     allow_download: bool = setting(False, "fetch a hub id that is not on this machine yet (several GB)")

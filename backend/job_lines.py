@@ -39,8 +39,12 @@ class LineAppender:
             raise output_error(error, path) from error
 
     def append(self, value: Any) -> None:
-        """Append a value as one line (see `to_json`), all of it or, when the disk is full, nothing. Raises `OutputError`."""
-        line = to_json(value).encode("ascii") + b"\n"
+        """Append a value as one line (see `to_json`). Raises `OutputError`."""
+        self.append_line(to_json(value).encode("ascii"))
+
+    def append_line(self, line: bytes) -> None:
+        """Append a line, given without its end: all of it or, when the disk is full, nothing. Raises `OutputError`."""
+        line += b"\n"
         with self._guard:
             end = os.fstat(self._file.fileno()).st_size
             try:

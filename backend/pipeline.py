@@ -11,7 +11,7 @@ import os
 import shutil
 import statistics
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -24,7 +24,7 @@ from .checkpoint import flatten, unflatten
 from .config import GenerationConfig, GuidanceConfig
 from .control import Control
 from .errors import ResourceError
-from .files import LEFT_BESIDE_SECONDS, atomic_path, atomic_write_json, remove_leftovers
+from .files import LEFT_BESIDE_SECONDS, atomic_path, remove_leftovers
 from .gaussians import rasterize
 from .gaussians.initialize import initialize
 from .gaussians.model import GaussianModel
@@ -99,13 +99,15 @@ class _Run:
         if self.prior.memory:  # what `auto` chose is kept, so that a resumed run goes on alike
             self.config = settings.changed(self.config, {"prior.memory": self.prior.memory})
         self.folder.write_config(settings.to_dict(self.config))
-        atomic_write_json(self.folder.path / "made_by.json", self.made_by())
+        before, made_by = self.folder.made_by, self.made_by()
+        self.folder.write_made_by(made_by)
         self._phase("prepare")
         self.control.raise_if_cancelled()
         # While a long run goes on, an update of Blender's extension may replace the source of what comes later, or its removal take it.
         rasterize.load(rasterize.choose_implementation(device, self.config.run.rasterizer).name)
         meshing.load()
         self._take_up(device)
+        self._warn_of_another_model(before, made_by)
         self._warn_of_unheeded_words()
 
     def _load_prior(self, device: torch.device) -> DiffusionPrior:
@@ -138,6 +140,15 @@ class _Run:
         onward = "begins anew" if begins_anew else f"goes on from step {reached}"
         message = f"What was saved after step {steps} cannot be read: the run {onward}."
         self.emit(Notice(code="checkpoint", message=message, remedy="If that happens again, check the disk for errors."))
+
+    def _warn_of_another_model(self, before: Mapping[str, str], now: Mapping[str, str]) -> None:
+        """A run that was begun with other weights goes on, for they may be gone; that it did is told."""
+        if self.distillation.iteration and before.get("prior_fingerprint", now["prior_fingerprint"]) != now["prior_fingerprint"]:
+            was, name = before.get("prior"), now["prior"]
+            changed = f"The image model {name} has changed since the run was begun."
+            message = changed if was in (name, None) else f"The run was begun with the image model {was} and goes on with {name}."
+            remedy = "For a result of one model alone, start the run anew."
+            self.emit(Notice(code="prior", message=message, remedy=remedy))
 
     def _warn_of_unheeded_words(self) -> None:
         if self.spec.negative_prompt and not self.distillation.rule.heeds_negative_prompt():

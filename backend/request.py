@@ -20,8 +20,8 @@ from .job import JobFolder
 from .meshing.glb_header import refuse_compressed
 from .protocol import JobSpec
 
-BUILTIN_PRIORS: tuple[str, ...] = ("builtin", "builtin:exact", "builtin:learned")
-"""Names of image models that need no file; whatever else is named is a folder, a file or a hub id."""
+BUILTIN_PRIORS: tuple[str, ...] = ("builtin:learned", "builtin:exact", "builtin")
+"""Names of image models that need no file, the last short for the first; whatever else is named is a folder, a file or a hub id."""
 
 BUILTIN_SHAPES: tuple[str, ...] = ("blob", "sphere")
 """Initial shapes that need no file."""

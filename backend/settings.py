@@ -21,7 +21,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from .config import GenerationConfig, Schedule
+from .config import DEFAULT_PRIOR, GenerationConfig, Schedule
 from .errors import ConfigError
 from .settings_agreement import check
 
@@ -74,6 +74,8 @@ def resolve(
     _apply_paths(config, overrides or {}, origins or {})
     for component in without:
         getattr(config, _component(component)).enabled = False
+    if config.prior.name == "builtin":  # a run is to keep the model that it had, whatever the default will be
+        config.prior.name = DEFAULT_PRIOR
     check(config)
     return config
 

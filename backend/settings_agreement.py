@@ -38,6 +38,11 @@ def check(config: GenerationConfig) -> None:
             "gradient_fusion needs views in the regions drawn for them, and grid.cameras is uniform.",
             remedy="Set grid.cameras to region, or switch the fusion off with --without gradient-fusion.",
         )
+    if config.prior.reliability < 1 and config.prior.name != "builtin:exact":
+        raise ConfigError(
+            f"prior.reliability is a setting of the built-in exact prior, and the image model is {config.prior.name}.",
+            remedy="Choose builtin:exact as image model, or leave prior.reliability at 1.",
+        )
     _in_order("guidance.cds_gap", config.guidance.cds_gap[0], "its second number", config.guidance.cds_gap[1])
     d = config.densification
     _in_order("densification.start", d.start, "densification.stop", d.stop)

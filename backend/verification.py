@@ -31,6 +31,7 @@ IMPORTS = (
     "trimesh",
     "fast_simplification",
     "xatlas",
+    "orjson",
 )
 """Every package that is asked for by name; what they need themselves is imported by them."""
 

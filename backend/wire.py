@@ -20,7 +20,7 @@ from typing import Any, TypeVar
 
 from .errors import ProtocolError
 
-__all__ = ["MAX_LINE_BYTES", "LineError", "LineReader", "excerpt", "from_fields", "read_lines", "tell_ignored", "to_json"]
+__all__ = ["MAX_LINE_BYTES", "LineError", "LineReader", "excerpt", "from_fields", "plain", "read_lines", "tell_ignored", "to_json"]
 
 MAX_LINE_BYTES = 1 << 20
 """Longest line either end sends or accepts, line feed included."""
@@ -38,7 +38,7 @@ class LineError(ProtocolError):
 # --- writing
 
 
-def _plain(value: Any) -> Any:
+def plain(value: Any) -> Any:
     """What `json` cannot write itself: arrays and tensors become lists (numpy and torch call it `tolist`), dataclasses objects, sets and
     paths text.
     """
@@ -63,13 +63,13 @@ def _finite(value: Any) -> Any:
         return {key: _finite(v) for key, v in value.items()}
     if isinstance(value, (list, tuple)):
         return [_finite(v) for v in value]
-    return _finite(_plain(value))
+    return _finite(plain(value))
 
 
 def to_json(value: Any) -> str:
     """One line of valid ASCII JSON; NaN and infinities become null, arrays and tensors lists."""
     try:
-        return json.dumps(value, allow_nan=False, default=_plain)
+        return json.dumps(value, allow_nan=False, default=plain)
     except ValueError:  # a NaN somewhere: rare, so the slow way only then
         return json.dumps(_finite(value), allow_nan=False)
 

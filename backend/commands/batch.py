@@ -56,7 +56,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     how = parser.add_argument_group("what is made, and how")
     how.add_argument("--quality", metavar="NAME", help="draft, normal or high (normal)")
     how.add_argument("--method", metavar="NAME", help="one of those that `methods` lists (cograd3d)")
-    how.add_argument("--prior", metavar="MODEL", help="the image model: builtin, a folder, a .safetensors file or a hub id (builtin)")
+    how.add_argument("--prior", metavar="MODEL", help="the image model, as in `generate` (builtin:learned)")
     how.add_argument("--seed", metavar="N", help="of all jobs; another seed makes other jobs in the same folder (0)")
     how.add_argument("--set", action="append", metavar="NAME=VALUE", help="one setting of all jobs, as in `generate`; repeatable")
 

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from .. import machine, models, request, settings
-from ..config import GenerationConfig
+from ..config import DEFAULT_PRIOR, GenerationConfig
 from ..console import Console
 from ..errors import OutputError, UsageError
 from ..files import absolute
@@ -74,7 +74,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     how.add_argument(
         "--prior",
         metavar="MODEL",
-        help="the image model: builtin, a diffusers folder, a .safetensors file or a hub id (builtin); `models` lists some",
+        help="the image model: builtin:learned, builtin:exact, a diffusers folder, a .safetensors file or a hub id (builtin:learned);"
+        " `models` lists some",
     )
     how.add_argument("--device", metavar="NAME", help="auto, cpu, cuda, cuda:N or mps (auto)")
     how.add_argument("--method", metavar="NAME", help="one of the methods below (cograd3d)")
@@ -149,7 +150,7 @@ def run(args: argparse.Namespace) -> int:
 
 def _recommend_model(folder: JobFolder, console: Console) -> None:
     """One line where a GPU could run a larger image model and none was chosen. Choosing the built-in one by name is a choice."""
-    is_chosen = folder.config["prior"]["name"] != "builtin" or "prior.name" in folder.spec.overrides
+    is_chosen = folder.config["prior"]["name"] != DEFAULT_PRIOR or "prior.name" in folder.spec.overrides
     best = None if is_chosen else models.recommend(machine.gpus())
     if best is not None:
         console.say(f"With this GPU, {best.title} would know far more than the built-in image model: `python3 -m backend models` says how.")

@@ -9,6 +9,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from .. import machine, model_files
+from ..config import DEFAULT_PRIOR
 from ..embedded import vocabulary
 from ..model_files import ModelFile, Scan
 from ..models import CATALOGUE, Model, recommend
@@ -69,10 +70,12 @@ def _report(gpus: list[machine.Gpu], found: Scan, best: Model | None) -> Iterabl
 
 def _of_builtin(name: str) -> tuple[str, ...]:
     """What is said of a built-in model."""
-    if name == "builtin:learned":
-        return ("a small diffusion model of the same world: every object in every colour, less sharp",)
-    words = f"knows {len(vocabulary.OBJECTS)} objects, {len(vocabulary.COLOURS)} colours, {len(vocabulary.MATERIALS)} materials, exactly"
-    return (f"the default: {name}:exact",) if name == "builtin" else (words, "no download, no GPU")
+    if name == "builtin":
+        return (f"short for {DEFAULT_PRIOR}",)
+    if name == "builtin:exact":
+        return ("knows the same words by pictures of the objects themselves: sharper eyes and patterns, slower",)
+    words = f"{len(vocabulary.OBJECTS)} objects, {len(vocabulary.COLOURS)} colours, {len(vocabulary.MATERIALS)} materials"
+    return (f"the default: a small diffusion model that knows {words}", "no download, no GPU")
 
 
 def _entry(title: str, *lines: str, mark: str = " ") -> Iterable[str]:

@@ -18,6 +18,7 @@ from statistics import fmean
 from typing import TYPE_CHECKING
 
 from .. import __version__, machine, settings
+from ..config import DEFAULT_PRIOR
 from ..embedded import vocabulary
 from ..errors import OutputError
 from ..files import atomic_path, atomic_write_json, atomic_write_text
@@ -51,7 +52,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     output_help = "the report, an .md file; pictures go into a folder beside it"
     parser.add_argument("--output", type=Path, default=Path("docs/results.md"), help=output_help)
     parser.add_argument("--work", type=Path, default=Path("results-work"), help="where the jobs live; finished ones are not repeated")
-    parser.add_argument("--prior", default="builtin:exact", help="prior to use")
+    parser.add_argument("--prior", default=DEFAULT_PRIOR, help="prior to use (%(default)s)")
     parser.add_argument("--quality", default="normal", choices=("draft", "normal", "high"))
     parser.add_argument("--prompts", nargs="+", default=list(PROMPTS), metavar="PROMPT", help="other prompts of the built-in world")
     parser.add_argument("--set", action="append", default=[], dest="sets", metavar="SECTION.NAME=VALUE", help="override a setting")
@@ -96,7 +97,7 @@ def report(rows: Sequence[Row], args: argparse.Namespace, folder: str) -> str:
     """The Markdown write-up of the rows."""
     mean = {f.name: fmean(getattr(row, f.name) for row in rows) for f in fields(rows[0]) if f.type == "float"}
     lines = [
-        "# Results of the built-in prior",
+        f"# Results with {args.prior}",
         "",
         f"`{command_line(args)}`, version {__version__}, on {machine.describe()}.",
         "",

@@ -230,6 +230,7 @@ def load_diffusers_prior(
     source: str | Path,
     *,
     device: torch.device,
+    name: str = "",
     dtype: str = "auto",
     allow_download: bool = False,
     memory: str = "normal",
@@ -243,6 +244,7 @@ def load_diffusers_prior(
     Args:
         source: pipeline folder, `.safetensors` file, or hub id ("owner/name").
         device: where it runs.
+        name: what the prior is called; the source unless given.
         dtype: `float32`, `float16`, `bfloat16`, or `auto`: what a pipeline folder asks for, else what suits the device (`choose_dtype`).
         allow_download: whether missing files may be fetched from the hub. Without it, no connection is made.
         memory: see `guidance.memory`.
@@ -258,7 +260,7 @@ def load_diffusers_prior(
     path = Path(source).expanduser()
     with quiet_libraries(), _malformed_is_refused(source):
         if path.is_dir():
-            progress(f"reading the model in {path.name}")
+            progress(f"reading the model {name or path.name}")
             parts = from_folder(path, choose_dtype(dtype, device, read_extra(path).get("dtype")), device)
         elif path.is_file():
             progress(f"reading the model {path.name}")
@@ -278,7 +280,9 @@ def load_diffusers_prior(
                 f"There is no model at '{source}'.", remedy="Give a pipeline folder, a .safetensors file, or a hub id such as owner/name."
             )
         small = None if small_vae == NO_SMALL_VAE or parts.vae is None else load_small_vae(small_vae, parts.vae, device)
-    return DiffusersPrior(str(source), parts, device, memory=memory, compiled=compiled, small_vae=small, small_vae_until=small_vae_until)
+    return DiffusersPrior(
+        name or str(source), parts, device, memory=memory, compiled=compiled, small_vae=small, small_vae_until=small_vae_until
+    )
 
 
 def _are_some_cut_off(texts: Sequence[str], embeddings: Mapping[str, Tensor]) -> bool:

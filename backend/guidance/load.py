@@ -23,12 +23,14 @@ def load_prior(
     seed: int,
     progress: Callable[[str], None] = lambda message: None,
 ) -> DiffusionPrior:
-    """Loads what `config.name` names: builtin (the exact prior), builtin:exact, builtin:learned, a folder, a file or a hub id.
+    """Loads what `config.name` names: builtin:learned, builtin:exact, a folder, a file or a hub id.
+
+    In the settings of runs from when the exact prior was the default, builtin means that one.
 
     Raises:
         PriorError: when it cannot be found, read or used.
     """
-    if config.name in ("builtin", "builtin:exact"):
+    if config.name in ("builtin:exact", "builtin"):
         return ExactPrior(reliability=config.reliability, seed=seed, views=config.views, progress=progress)
     from .diffusers_prior import load_diffusers_prior
 
@@ -43,6 +45,7 @@ def load_prior(
     return load_diffusers_prior(
         source,
         device=device,
+        name=config.name,
         dtype=config.dtype,
         allow_download=config.allow_download,
         memory=config.memory,

@@ -80,6 +80,7 @@ class RegionSampler:
         self._level = np.zeros(n)  # moving average of all losses
         self._bin_mean = np.zeros(config.loss_bins)
         self._bin_count = np.zeros(config.loss_bins, dtype=np.int64)
+        self._weigh()
 
     @property
     def visits(self) -> np.ndarray:
@@ -99,7 +100,7 @@ class RegionSampler:
     @property
     def warmed_up(self) -> bool:
         """Whether every region that may be drawn has had its warm-up visits; always, where adaptive sampling is disabled."""
-        return not self.config.enabled or bool(self._visits[self._active()].min() >= self.config.warmup_passes)
+        return not self.config.enabled or bool(self._visits[self._active].min() >= self.config.warmup_passes)
 
     def set_weight(self, region: int, factor: float) -> None:
         """Multiplies a region's probability from now on: 0 freezes it, 1 is neutral, more boosts it.
@@ -111,6 +112,7 @@ class RegionSampler:
         if not (math.isfinite(factor) and factor >= 0):
             raise ValueError(f"a region's weight must be a finite number of at least 0, not {factor}")
         self._weights[self._checked(region)] = factor
+        self._weigh()
 
     def indicators(self) -> np.ndarray:
         """[N] the relative convergence indicator r_i; 1 while a region has fewer than two losses.
@@ -146,7 +148,7 @@ class RegionSampler:
         comes as often as its probability says, at most once a step (twice only when every other that may be drawn has come), and the
         regions of a step stand as far around the object from each other as that allows.
         """
-        indicator, taken = self.indicators(), np.zeros_like(self._visits)
+        indicator, weights, taken = self.indicators(), self.weights, np.zeros_like(self._visits)
         draws: list[RegionDraw] = []
         while len(draws) < count:
             probability = self._distribution(indicator, taken)
@@ -156,7 +158,7 @@ class RegionSampler:
             points = (self._rng.random() + np.arange(wanted)) * (shares[-1] / wanted)
             chosen = order[np.searchsorted(shares, np.minimum(points, np.nextafter(shares[-1], 0)), side="right")]
             taken[chosen] += 1
-            draws += [RegionDraw(int(region), indicator, probability, self.weights) for region in chosen]
+            draws += [RegionDraw(region, indicator, probability, weights) for region in chosen.tolist()]
         return draws
 
     def record(self, region: int, loss: float, t_fraction: float) -> float:
@@ -189,6 +191,7 @@ class RegionSampler:
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Continues exactly where `state_dict` was taken. ValueError if that sampler had another shape."""
         sampler_state.unpack(state, self._arrays(), self._rng)
+        self._weigh()
 
     def _arrays(self) -> dict[str, np.ndarray]:
         return {
@@ -211,32 +214,28 @@ class RegionSampler:
         """[N] the regions, azimuth after azimuth; those at one azimuth in a fresh random order."""
         return np.lexsort((self._rng.random(len(self._azimuth)), self._azimuth))
 
-    def _active(self) -> np.ndarray:
-        """[N] bool: the regions that may be drawn."""
-        active = self._weights > 0
-        return active if active.any() else np.ones_like(active)
+    def _weigh(self) -> None:
+        """What the user's weights come to: a factor of at most 1 for each region, so that products stay in range, and who may be drawn."""
+        self._factors = self._weights / self._weights.max() if self._weights.any() else np.ones_like(self._weights)
+        self._active = self._factors > 0
 
     def _distribution(self, indicator: np.ndarray, taken: np.ndarray) -> np.ndarray:
         """[N] the distribution of a draw, of a step that has drawn each region `taken` [N] times already."""
-        n = len(indicator)
-        active = self._active()
-        free = active & (taken == taken[active].min())
+        factors = self._factors * (taken == taken[self._active].min())
+        p = self._unweighted(indicator, taken) * factors
+        total = p.sum()
+        # Without a floor the softmax of all that may be drawn can underflow.
+        return p / total if total > 0 else factors / factors.sum()
+
+    def _unweighted(self, indicator: np.ndarray, taken: np.ndarray) -> np.ndarray:
+        """[N] the same before the user's weights, of all regions."""
         if not self.config.enabled:
-            p = np.full(n, 1.0 / n)
-        elif not self.warmed_up:
+            return np.full(len(indicator), 1.0 / len(indicator))
+        if not self.warmed_up:
             visits = self._visits + taken
-            p = (active & (visits == visits[active].min())).astype(np.float64)
-        else:
-            floor = self.config.uniform_floor
-            p = (1 - floor) * _softmax(indicator / self.temperature) + floor / n
-        if self._weights.any():
-            # Scaled first: weights of any size leave the product in range. An active region whose softmax has
-            # underflowed (possible without a floor) must not take the whole distribution with it.
-            p = p * (self._weights / self._weights.max())
-        p = p * free
-        if p.sum() == 0:
-            p = free * (self._weights / self._weights.max() if self._weights.any() else 1.0)
-        return p / p.sum()
+            return visits == visits[self._active].min()
+        floor = self.config.uniform_floor
+        return (1 - floor) * _softmax(indicator / self.temperature) + floor / len(indicator)
 
     def _normalised(self, loss: float, t_fraction: float) -> float:
         bins = self.config.loss_bins

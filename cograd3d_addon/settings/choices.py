@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from ...backend import settings
-from ...backend.config import PERP_NEG_OF_RULES, GenerationConfig
+from ...backend.config import DEFAULT_PRIOR, PERP_NEG_OF_RULES, GenerationConfig
 from ...backend.errors import ConfigError, PriorError
 from ...backend.protocol import JobSpec
 from ...backend.request import BUILTIN_PRIORS, BUILTIN_SHAPES, make_request
@@ -16,6 +16,9 @@ from .controls import ELSEWHERE
 
 QUALITIES = ("draft", "normal", "high")
 """From quick to fine."""
+
+BUILTIN_SOURCES = {"BUILTIN": DEFAULT_PRIOR, "EXACT": "builtin:exact"}
+"""The built-in image models and their names for the backend; the first is its default."""
 
 TEXTURE_SIZES = (256, 512, 1024, 2048, 4096, 8192)
 """Pixels that the panel offers; any other size can still be among the changed settings."""
@@ -27,7 +30,7 @@ class Choices:
 
     Attributes:
         prompt, negative_prompt: as typed; may hold line ends.
-        prior_source: BUILTIN, FOLDER, FILE or HUB.
+        prior_source: BUILTIN, EXACT, FOLDER, FILE or HUB.
         prior_path: the folder or the file.
         prior_hub: the hub id.
         allow_download: consent to fetch it, or what a file lacks.
@@ -55,13 +58,13 @@ class Choices:
 
     @property
     def is_builtin(self) -> bool:
-        """Whether the built-in image model is asked, which knows few words."""
-        return self.prior_source == "BUILTIN"
+        """Whether a built-in image model is asked, which knows few words."""
+        return self.prior_source in BUILTIN_SOURCES
 
     def prior(self) -> str:
         """The image model's name for the backend. Raises `PriorError` if none was chosen."""
         if self.is_builtin:
-            return "builtin"
+            return BUILTIN_SOURCES[self.prior_source]
         name = (self.prior_hub if self.prior_source == "HUB" else self.prior_path).strip()
         if not name:
             what = {"FOLDER": "folder", "FILE": "file", "HUB": "model on the hub"}[self.prior_source]
@@ -84,7 +87,7 @@ class Choices:
             initial: mesh to start from, in place of the first shape that the settings name.
         """
         values: dict[str, Any] = {**self.all_changes(), "run.seed": self.seed}
-        if (prior := self.prior()) != "builtin":
+        if (prior := self.prior()) != DEFAULT_PRIOR:
             values["prior.name"] = prior
         if self.prior_source in ("HUB", "FILE") and self.allow_download:
             values["prior.allow_download"] = True
@@ -128,15 +131,12 @@ def choices_of(spec: JobSpec, config: Mapping[str, Any]) -> Choices:
         values[f"{settings.COMPONENTS.get(component, component)}.enabled"] = False
     if spec.initial and not spec.refines:
         values["gaussians.initial"] = spec.initial
-    name = str(values.get("prior.name", "builtin"))
-    source, path, hub = _prior_choice(name)
+    source, path, hub = _prior_choice(str(values.get("prior.name", DEFAULT_PRIOR)))
     texture_size = int(values.get("texture.size", 0))
     elsewhere = set(ELSEWHERE)
     if texture_size not in TEXTURE_SIZES:
         texture_size = 0
         elsewhere.discard("texture.size")
-    if source == "BUILTIN" and name != "builtin":
-        elsewhere.discard("prior.name")
     return Choices(
         prompt=spec.prompt,
         negative_prompt=spec.negative_prompt,
@@ -155,7 +155,7 @@ def choices_of(spec: JobSpec, config: Mapping[str, Any]) -> Choices:
 def _prior_choice(name: str) -> tuple[str, str, str]:
     """(source, path, hub id) of an image model's name."""
     if name in BUILTIN_PRIORS:
-        return "BUILTIN", "", ""
+        return ("EXACT" if name == BUILTIN_SOURCES["EXACT"] else "BUILTIN"), "", ""
     path = Path(name)
     if name.lower().endswith(".safetensors"):
         return "FILE", name, ""

@@ -28,6 +28,7 @@ BUILTIN_ABOUT = (
     f"Knows {len(vocabulary.OBJECTS)} objects, {len(vocabulary.COLOURS)} colours, {len(vocabulary.MATERIALS)} materials. Needs no download."
 )
 
+EXACT_ABOUT = "Knows the same words by pictures of the objects themselves: sharper eyes and patterns, but slower. Needs no download."
 
 _log = logging.getLogger(__name__)
 
@@ -152,8 +153,8 @@ class Entry:
     """Something that can be chosen as image model.
 
     Attributes:
-        source: BUILTIN, FOLDER, FILE or HUB, as `Choices.prior_source`.
-        value: the path or the hub id; empty for the built-in model, and where the user has yet to say it.
+        source: BUILTIN, EXACT, FOLDER, FILE or HUB, as `Choices.prior_source`.
+        value: the path or the hub id; empty for the built-in models, and where the user has yet to say it.
         title: its name in the menu.
         about: all that is to be known before it is chosen.
         is_recommended: whether it is the one for this computer.
@@ -166,7 +167,7 @@ class Entry:
     is_recommended: bool = False
 
 
-BUILTIN = Entry("BUILTIN", "", "Built-in", BUILTIN_ABOUT)
+BUILTIN = (Entry("BUILTIN", "", "Built-in", BUILTIN_ABOUT), Entry("EXACT", "", "Built-in, Exact", EXACT_ABOUT))
 
 OWN = (
     Entry("FOLDER", "", "A Folder...", "A diffusers folder on this computer"),
@@ -181,7 +182,7 @@ def menu(found: Found | None) -> tuple[tuple[str, tuple[Entry, ...]], ...]:
     found = found or Found()
     here = {model.name for model in found.scan.models}
     groups = (
-        ("Built In", (BUILTIN,)),
+        ("Built In", BUILTIN),
         ("On This Computer", tuple(_of_file(model) for model in found.scan.models)),
         ("From the Hub", tuple(_of_hub(model, found.recommended) for model in CATALOGUE if model.hub_id not in here)),
         ("Your Own", OWN),
@@ -201,8 +202,8 @@ def chosen(choices: Choices, found: Found | None) -> Entry | None:
 
 
 def value_of(choices: Choices) -> str:
-    """The path or the hub id that is chosen, empty for the built-in model."""
-    return {"BUILTIN": "", "HUB": choices.prior_hub}.get(choices.prior_source, choices.prior_path).strip()
+    """The path or the hub id that is chosen, empty for a built-in model."""
+    return "" if choices.is_builtin else (choices.prior_hub if choices.prior_source == "HUB" else choices.prior_path).strip()
 
 
 def title_of(choices: Choices, found: Found | None) -> str:

@@ -191,7 +191,7 @@ def _draw_prompt(layout: bpy.types.UILayout, context: bpy.types.Context) -> None
 def _hint(chosen: bpy.types.PropertyGroup) -> words.Hint:
     if len(chosen.prompt) > LONGEST_PROMPT:
         return words.Hint(f"The prompt has {len(chosen.prompt):,} characters; {LONGEST_PROMPT:,} are read.")
-    return words.hint(chosen.prompt) if chosen.prior_source == "BUILTIN" else words.Hint()
+    return words.hint(chosen.prompt) if chosen.choices().is_builtin else words.Hint()
 
 
 def _draw_hint(layout: bpy.types.UILayout, context: bpy.types.Context) -> None:

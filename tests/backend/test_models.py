@@ -427,7 +427,7 @@ class TestCommand:
         assert all(f"--prior {model.hub_id} --set prior.allow_download=true" in text for model in CATALOGUE)
         assert "the built-in model is the one to use" in text and "\n*" not in text
         built_in = text.partition("On this computer:")[0].splitlines()
-        assert [line.strip() for line in built_in if line.startswith("  builtin")] == ["builtin", "builtin:exact", "builtin:learned"]
+        assert [line.strip() for line in built_in if line.startswith("  builtin")] == ["builtin:learned", "builtin:exact", "builtin"]
 
     @links
     def test_what_is_found_can_be_pasted(self, tmp_path, capsys):
@@ -455,7 +455,7 @@ class TestCommand:
         assert cli.main(["models", "--json", "--add-folder", str(tmp_path)]) == 0
         said = json.loads(capsys.readouterr().out)
         assert said["found"][0]["title"] == "mine" and said["complete"] and said["gpus"] == []
-        assert said["builtin"] == ["builtin", "builtin:exact", "builtin:learned"]
+        assert said["builtin"] == ["builtin:learned", "builtin:exact", "builtin"]
         assert not any(model["for_this_computer"] for model in said["recommended"])
 
     def test_no_such_folder(self, tmp_path, capsys):

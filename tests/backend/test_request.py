@@ -57,7 +57,7 @@ class TestMakeRequest:
     def test_nothing_but_a_prompt(self):
         spec, config = request.make_request("a red cat")
         assert spec == JobSpec(prompt="a red cat")
-        assert (config.run.seed, config.prior.name, config.gaussians.initial) == (0, "builtin", "blob")
+        assert (config.run.seed, config.prior.name, config.gaussians.initial) == (0, "builtin:learned", "blob")
 
     def test_everything(self, here):
         (here / "mine.toml").write_text("[optimizer]\nviews = 3\niterations = 10\n")
@@ -90,7 +90,8 @@ class TestMakeRequest:
     @pytest.mark.parametrize("name", request.BUILTIN_PRIORS)
     def test_a_file_called_like_a_builtin_prior_does_not_count(self, here, name):
         (here / name).touch()
-        assert request.make_request("a red cat", overrides={"prior.name": name})[1].prior.name == name
+        made = request.make_request("a red cat", overrides={"prior.name": name})[1].prior.name
+        assert made == (name if ":" in name else "builtin:learned")
 
     def test_a_model_folder_becomes_an_absolute_path_and_a_hub_id_stays(self, here):
         (here / "models").mkdir()

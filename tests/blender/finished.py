@@ -12,9 +12,9 @@ from pathlib import Path
 ROOT = Path(__file__).parents[2]
 
 JOB = "2026-01-01-a-golden-teapot-0a1b2c"
-"""Name of the job's folder. A teapot has no symmetry that could hide a mirrored or turned import."""
+"""Name of the job's folder. A teapot has no symmetry that could hide a mirrored or turned import, nor has its texture by this prior."""
 
-_REQUEST = ("a golden teapot", "--quality", "draft", "--seed", "1")
+_REQUEST = ("a golden teapot", "--quality", "draft", "--seed", "1", "--prior", "builtin:exact")
 
 
 def make_finished_job(python: str, temporary: Path) -> Path:

@@ -105,6 +105,7 @@ class TestWhatToMake:
     def test_image_models(self, everything, ready, chosen, is_online, downloads):
         shown = {
             "BUILTIN": set(),
+            "EXACT": set(),
             "FOLDER": {"prior_path"},
             "FILE": {"prior_file", "allow_download"},
             "HUB": {"prior_hub", "allow_download"},

@@ -13,7 +13,7 @@ from tests.blender.layouts import draw
 
 NUMBERS = {
     "CoGradSettings": {
-        "prior_source": {"BUILTIN": 0, "FOLDER": 1, "FILE": 2, "HUB": 3},
+        "prior_source": {"BUILTIN": 0, "FOLDER": 1, "FILE": 2, "HUB": 3, "EXACT": 4},
         "quality": {"draft": 0, "normal": 1, "high": 2},
         "method": {
             "cograd3d": 0,
@@ -48,7 +48,7 @@ SHORTCUTS = {
     "region_step.to": ["WORST", "NEXT", "PREVIOUS"],
     "export_result.format": ["GLB", "FBX", "USD", "OBJ", "ABC", "PLY", "STL"],
     "open_folder.which": ["ENVIRONMENT", "JOBS", "CACHE"],
-    "choose_model.source": ["BUILTIN", "FOLDER", "FILE", "HUB"],
+    "choose_model.source": ["BUILTIN", "FOLDER", "FILE", "HUB", "EXACT"],
 }
 """Of operators: a shortcut or a favourite of the user's has the number, counted from 0 in this order."""
 

@@ -33,6 +33,7 @@ def again(choices, **options):
     "choices",
     [
         Choices(prompt="a red cat"),
+        Choices(prompt="a red cat", prior_source="EXACT"),
         FULL,
         dataclasses.replace(FULL, prior_source="FILE", prior_hub="", prior_path="/models/some.safetensors"),
         dataclasses.replace(FULL, prior_source="FOLDER", prior_hub="", prior_path="/models/some"),
@@ -53,11 +54,19 @@ def test_a_request_says_everything():
     assert dataclasses.replace(FULL, allow_download=True).request()[1].prior.allow_download
 
 
-@pytest.mark.parametrize("values", [{"texture.size": 128}, {"prior.name": "builtin:learned"}, {"prior.name": "builtin:exact"}])
-def test_what_the_panel_does_not_offer_is_not_lost(values):
-    spec, config = make_request("a red cat", overrides={**values, "run.seed": 3})
+@pytest.mark.parametrize("name", ["builtin", "builtin:learned", "builtin:exact"])
+def test_the_built_in_models(name):
+    spec, config = make_request("a red cat", overrides={"prior.name": name})
     found = choices_of(spec, settings.to_dict(config))
-    assert found.overrides == values and found.prior_source == "BUILTIN" and found.texture_size == 0
+    assert found.is_builtin and not found.overrides
+    assert found.prior_source == ("EXACT" if name == "builtin:exact" else "BUILTIN")
+    assert found.request()[1] == config
+
+
+def test_what_the_panel_does_not_offer_is_not_lost():
+    spec, config = make_request("a red cat", overrides={"texture.size": 128, "run.seed": 3})
+    found = choices_of(spec, settings.to_dict(config))
+    assert found.overrides == {"texture.size": 128} and found.texture_size == 0
     assert found.request()[1] == config
 
 

@@ -37,7 +37,7 @@ class TestMenu:
     def test_everything_is_offered_once(self, found):
         offered = [(entry.source, entry.value) for entry in entries(found)]
         assert len(offered) == len(set(offered))
-        assert offered[0] == ("BUILTIN", "") and {("FOLDER", ""), ("FILE", ""), ("HUB", "")} <= set(offered)
+        assert offered[:2] == [("BUILTIN", ""), ("EXACT", "")] and {("FOLDER", ""), ("FILE", ""), ("HUB", "")} <= set(offered)
         assert {model.hub_id for model in CATALOGUE} <= {value for source, value in offered if source == "HUB"}
         assert all(group for _, group in models.menu(found))
 
@@ -66,6 +66,7 @@ class TestChosen:
         ("choices", "title"),
         [
             (Choices(), "Built-in"),
+            (Choices(prior_source="EXACT"), "Built-in, Exact"),
             (Choices(prior_source="FILE", prior_path=FILE.name), "dreams"),
             (Choices(prior_source="FOLDER", prior_path=f"{FOLDER.name}/"), "mine"),
             (Choices(prior_source="HUB", prior_hub=f" {CATALOGUE[2].hub_id}"), CATALOGUE[2].title),

@@ -258,7 +258,7 @@ class TestGenerate:
         from backend.commands import generate
 
         spec, config = generate.make_request(args)
-        assert (config.run.seed, config.gradient_fusion.enabled, config.prior.name) == (4, False, "builtin")
+        assert (config.run.seed, config.gradient_fusion.enabled, config.prior.name) == (4, False, "builtin:learned")
         assert config.gaussians.initial == str(tmp_path / "cube.obj") == spec.initial
         assert spec.outputs == (str(tmp_path / "cat.glb"),) and spec.without == ("gradient-fusion",)
         assert (spec.prompt, spec.negative_prompt, spec.quality, spec.overrides["run.seed"]) == ("a red cat", "a dog", "draft", 4)

@@ -46,13 +46,13 @@ def report(tmp_path, *options):
 
 def test_what_was_asked_for_is_what_is_reported(tmp_path, measured):
     cat = report(tmp_path, "--prompts", "a red cat")
-    assert "| a red cat | 0.0 dB" in cat and measured == [("a red cat", 0, "builtin:exact")]
-    car = report(tmp_path, "--prompts", "a blue car", "--seed", "5", "--prior", "builtin:learned")
+    assert "| a red cat | 0.0 dB" in cat and measured == [("a red cat", 0, "builtin:learned")]
+    car = report(tmp_path, "--prompts", "a blue car", "--seed", "5", "--prior", "builtin:exact")
     assert "| a blue car | 5.0 dB" in car and "red cat" not in car
-    assert measured[1:] == [("a blue car", 5, "builtin:learned")]
+    assert measured[1:] == [("a blue car", 5, "builtin:exact")]
     assert Image.open(tmp_path / "report" / "00.png").getpixel((0, 0)) == (5, 5, 5)
     both = report(tmp_path, "--prompts", "a blue car", "a red cat")
-    assert "| a red cat | 0.0 dB" in both and "| a blue car | 0.0 dB" in both and measured[2:] == [("a blue car", 0, "builtin:exact")]
+    assert "| a red cat | 0.0 dB" in both and "| a blue car | 0.0 dB" in both and measured[2:] == [("a blue car", 0, "builtin:learned")]
     assert report(tmp_path, "--prompts", "a red cat") == cat and len(measured) == 3, "what is done is not repeated"
 
 
@@ -74,7 +74,7 @@ def test_other_settings_are_another_job(options, tmp_path, measured):
 
 
 def test_the_report_names_the_whole_command(tmp_path, measured):
-    command = "python3 -m backend evaluate results --prior builtin:exact --quality normal --seed 0"
+    command = "python3 -m backend evaluate results --prior builtin:learned --quality normal --seed 0"
     assert f"`{command}`, version" in report(tmp_path)
     options = "--prompts 'a red cat' --set 'optimizer.resolution_steps=[[0.0, 64]]'"
     assert f"`{command} {options}`, version" in report(tmp_path, *shlex.split(options))

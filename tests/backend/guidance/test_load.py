@@ -18,8 +18,8 @@ from backend.guidance.load import load_prior
 CPU = torch.device("cpu")
 
 
-@pytest.mark.parametrize("name", ["builtin", "builtin:exact"])
-def test_the_built_in_prior_is_the_exact_one(name: str) -> None:
+@pytest.mark.parametrize("name", ["builtin", "builtin:exact"], ids=["as older runs call it", "by its name"])
+def test_the_exact_prior(name: str) -> None:
     prior = load_prior(PriorConfig(name=name, reliability=0.3, views=77), CPU, seed=0)
     assert isinstance(prior, ExactPrior)
     assert prior.reliability == 0.3
@@ -29,7 +29,7 @@ def test_the_built_in_prior_is_the_exact_one(name: str) -> None:
 def test_the_learned_prior_knows_what_it_is_asked_for() -> None:
     """Of pure noise it makes another picture for each word, and of a noisy picture something nearer to it than the noise."""
     prior = load_prior(PriorConfig(name="builtin:learned"), CPU, seed=0)
-    assert prior.recommended.resolutions == (64,)
+    assert prior.name == "builtin:learned" and prior.recommended.resolutions == (64,)
     true, _ = world.true_views(vocabulary.parse("a red mug"), *(np.array([x]) for x in (0.0, 10.0, world.DISTANCE)), 64, (0.9, 0.9, 0.9))
     z = prior.encode_images(torch.from_numpy(true)).expand(3, -1, -1, -1)
     t = torch.full((3,), 500)

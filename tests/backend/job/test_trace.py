@@ -8,6 +8,7 @@ import re
 
 import numpy as np
 import pytest
+import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -21,10 +22,10 @@ from .folders import start_python
 
 def test_the_trace_comes_back(folder):
     folder.append_trace({"iteration": 0, "loss": 0.1, "probability": np.array([0.25, 0.75]), "cosine": {"means": np.float32(0.5)}})
-    folder.append_trace({"iteration": 1, "loss": math.nan, "norm": math.inf})
+    folder.append_trace({"iteration": 1, "loss": math.nan, "norm": np.array([math.inf, 1.0]), "weight": torch.tensor([0.25])})
     assert list(folder.read_trace()) == [
         {"iteration": 0, "loss": 0.1, "probability": [0.25, 0.75], "cosine": {"means": 0.5}},
-        {"iteration": 1, "loss": None, "norm": None},
+        {"iteration": 1, "loss": None, "norm": [None, 1.0], "weight": [0.25]},
     ]
     json.loads(folder.trace_path.read_text().splitlines()[1], parse_constant=lambda name: pytest.fail(name))
 
@@ -98,7 +99,7 @@ def test_the_end_of_a_long_torn_file_is_found(folder):
     line = b'{"x": "' + b"y" * 100_000 + b'"}\n'
     folder.trace_path.write_bytes(line * 3 + line[:70_000])
     folder.append_trace({"iteration": 3})
-    assert folder.trace_path.read_bytes() == line * 3 + b'{"iteration": 3}\n'
+    assert folder.trace_path.read_bytes() == line * 3 + b'{"iteration":3}\n'
 
 
 def test_a_damaged_line_in_the_middle_is_passed_over(folder):
@@ -130,7 +131,7 @@ def test_a_full_disk_leaves_no_part_of_a_line(folder, monkeypatch):
     monkeypatch.setattr(appender, "_file", Full(appender._file))
     with pytest.raises(OutputError, match="disk is full"):
         folder.append_trace({"iteration": 1})
-    assert folder.trace_path.read_bytes() == b'{"iteration": 0}\n'
+    assert folder.trace_path.read_bytes() == b'{"iteration":0}\n'
 
 
 def test_kill_while_appending_leaves_whole_lines(folder):

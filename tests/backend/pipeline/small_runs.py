@@ -12,6 +12,7 @@ from backend.pipeline import run_job
 from backend.protocol import JobSpec, Result
 
 SMALL = (
+    "prior.name=builtin:exact",
     "prior.views=150",
     "gaussians.count=400",
     "densification.max_count=600",

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from backend import request
+from backend import request, settings
 from backend.control import Control, JobCancelled
 from backend.errors import OutputError
 from backend.job import JobFolder
@@ -94,6 +94,31 @@ def test_a_run_goes_on_though_the_shape_it_began_with_is_gone(tmp_path: Path, fi
         execute(folder, settled)
         traces.append(list(folder.read_trace()))
     assert traces[0] == traces[1]
+
+
+class TestAnotherModel:
+    """The name of an image model, or its folder, may have come to mean another one since a run was interrupted."""
+
+    @pytest.mark.parametrize("begun", [True, False])
+    def test_is_told_of_where_steps_were_made_with_the_first(self, tmp_path: Path, begun: bool) -> None:
+        settled = config("optimizer.iterations=30")
+        folder, control = make_job(tmp_path, settled), Control()
+
+        def interrupt(event: Event) -> None:
+            if isinstance(event, CheckpointWritten) if begun else event == Phase(name="prepare"):
+                control.interrupt()
+
+        with pytest.raises(JobCancelled):
+            execute(folder, settled, control, interrupt)
+        other = settings.changed(settled, {"prior.views": 160})
+        events: list[Event] = []
+        execute(folder, other, emit=events.append)
+        notices = [event for event in events if isinstance(event, Notice)]
+        assert [notice.code for notice in notices] == ["prior"] * begun
+        assert all("builtin:exact has changed" in notice.message and notice.remedy for notice in notices)
+        events.clear()
+        execute(folder, other, emit=events.append)
+        assert not any(isinstance(event, Notice) for event in events), "told of once"
 
 
 class TestDamagedCheckpoints:
