@@ -148,7 +148,10 @@ def main(arguments: Sequence[str] | None = None, *, inside: bool = False) -> int
     arguments = list(sys.argv[1:] if arguments is None else arguments)
     _prepare_streams()
     try:
-        return _dispatch(arguments, inside)
+        try:
+            return _dispatch(arguments, inside)
+        finally:
+            sys.stdout.flush()  # here it can still be told that nothing more could be written
     except CoGradError as error:
         return _fail(error, arguments)
     except KeyboardInterrupt:
@@ -254,6 +257,10 @@ def _explain_unknown(name: str, rest: list[str]) -> int:
 
 
 def _fail(error: CoGradError, arguments: Sequence[str]) -> int:
+    try:
+        sys.stdout.flush()
+    except OSError:
+        give_up(sys.stdout)
     if "--json" in arguments:
         fields = {"code": error.code, "message": error.message, "remedy": error.remedy, "exit_code": error.exit_code}
         try:
@@ -262,8 +269,10 @@ def _fail(error: CoGradError, arguments: Sequence[str]) -> int:
             give_up(sys.stdout)
     else:
         text = f"error: {error.message}" + (f"\n  {in_options(error.remedy)}" if error.remedy else "")
-        with contextlib.suppress(OSError):
+        try:
             print("\n".join(printable(line, limit=len(line)) for line in text.split("\n")), file=sys.stderr)
+        except OSError:
+            give_up(sys.stderr)
     if os.environ.get("COGRAD3D_DEBUG"):
         traceback.print_exception(error)
     return error.exit_code

@@ -463,6 +463,8 @@ def _reserved_stdout() -> Iterator[int]:
     try:
         yield descriptor
     finally:
+        with contextlib.suppress(OSError):
+            sys.stdout.flush()  # what was printed meanwhile is no part of the wire, a line without an end included
         os.dup2(descriptor, 1)
         os.close(descriptor)
 

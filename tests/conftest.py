@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+os.environ.pop("PYTHONUNBUFFERED", None)  # as users have it: what a process prints waits in a buffer, until its exit at the latest
 
 
 @pytest.fixture(scope="session")

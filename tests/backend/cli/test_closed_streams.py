@@ -37,6 +37,23 @@ class TestNobodyReads:
         with open("/dev/full", "w") as full:
             assert self.refused(stdout=subprocess.PIPE, stderr=full).returncode == 3
 
+    @pytest.mark.skipif(not os.path.exists("/dev/full"), reason="no /dev/full")
+    @pytest.mark.parametrize("words", ["words", "--help", "words --help"])
+    def test_an_answer_onto_a_full_disk(self, words):
+        command = [sys.executable, "-m", "backend", *words.split()]
+        with open("/dev/full", "w") as full:
+            answer = subprocess.run(command, cwd=environment.PACKAGE_ROOT, stdout=full, stderr=subprocess.PIPE, timeout=60)
+        assert answer.returncode == 8 and answer.stderr.decode().splitlines()[0] == "error: The disk is full."
+
+    @pytest.mark.parametrize("words", ["words", "--help", "words --help"])
+    def test_an_answer_into_a_closed_pipe(self, words):
+        read, write = os.pipe()
+        os.close(read)
+        command = [sys.executable, "-m", "backend", *words.split()]
+        with os.fdopen(write, "w") as pipe:
+            answer = subprocess.run(command, cwd=environment.PACKAGE_ROOT, stdout=pipe, stderr=subprocess.PIPE, timeout=60)
+        assert (answer.returncode, answer.stderr) == (0, b"")
+
     @staticmethod
     def refused(*options: str, **streams: object) -> subprocess.CompletedProcess:
         command = [sys.executable, "-m", "backend", "generate", "a\x07 cat", *options]
