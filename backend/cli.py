@@ -7,7 +7,6 @@ where there is one, refuses bad input before an environment is installed for it.
 from __future__ import annotations
 
 import argparse
-import contextlib
 import difflib
 import errno
 import importlib
