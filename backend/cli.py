@@ -148,9 +148,12 @@ def main(arguments: Sequence[str] | None = None, *, inside: bool = False) -> int
     _prepare_streams()
     try:
         try:
-            return _dispatch(arguments, inside)
-        finally:
-            sys.stdout.flush()  # here it can still be told that nothing more could be written
+            code = _dispatch(arguments, inside)
+        except SystemExit:  # the help was printed
+            sys.stdout.flush()
+            raise
+        sys.stdout.flush()  # now it can still be told that this fails; at the interpreter's exit it cannot
+        return code
     except CoGradError as error:
         return _fail(error, arguments)
     except KeyboardInterrupt:

@@ -54,6 +54,9 @@ PERP_NEG_OF_RULES = {"perp_neg": 1.0}
 DEFAULT_PRIOR = "builtin:learned"
 """The image model of whoever names none; in requests also called builtin."""
 
+EXACT_PRIOR = ("builtin:exact", "builtin")
+"""The exact prior's name, and what it is called in the settings of runs from when it was the default."""
+
 NO_SMALL_VAE = "none"
 """The value of `prior.small_vae` that names none."""
 

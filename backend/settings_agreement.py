@@ -7,7 +7,7 @@ import re
 from collections.abc import Sequence
 from itertools import pairwise
 
-from .config import GenerationConfig, extremes, value_at
+from .config import EXACT_PRIOR, GenerationConfig, extremes, value_at
 from .errors import ConfigError
 
 
@@ -38,7 +38,7 @@ def check(config: GenerationConfig) -> None:
             "gradient_fusion needs views in the regions drawn for them, and grid.cameras is uniform.",
             remedy="Set grid.cameras to region, or switch the fusion off with --without gradient-fusion.",
         )
-    if config.prior.reliability < 1 and config.prior.name != "builtin:exact":
+    if config.prior.reliability < 1 and config.prior.name not in EXACT_PRIOR:
         raise ConfigError(
             f"prior.reliability is a setting of the built-in exact prior, and the image model is {config.prior.name}.",
             remedy="Choose builtin:exact as image model, or leave prior.reliability at 1.",

@@ -203,7 +203,12 @@ class CoGradSettings(bpy.types.PropertyGroup):
         description="The model that knows what things look like",
         items=(
             ("BUILTIN", "Built-in", "Knows 24 objects, 12 colours and 4 materials; needs no download", 0),
-            ("EXACT", "Built-in, Exact", "The same, sharper and slower", 4),
+            (
+                "EXACT",
+                "Built-in, Exact",
+                "Knows the same words, with sharper eyes and patterns; needs no download",
+                4,
+            ),
             ("FOLDER", "Folder", "A diffusers folder on this computer", 1),
             ("FILE", "File", "A .safetensors file on this computer", 2),
             ("HUB", "From the Hub", "A model by its name on the Hugging Face hub, fetched once and then kept", 3),

@@ -73,7 +73,7 @@ def _of_builtin(name: str) -> tuple[str, ...]:
     if name == "builtin":
         return (f"short for {DEFAULT_PRIOR}",)
     if name == "builtin:exact":
-        return ("knows the same words by pictures of the objects themselves: sharper eyes and patterns, slower",)
+        return ("knows the same words by pictures of the objects themselves: sharper eyes and patterns",)
     words = f"{len(vocabulary.OBJECTS)} objects, {len(vocabulary.COLOURS)} colours, {len(vocabulary.MATERIALS)} materials"
     return (f"the default: a small diffusion model that knows {words}", "no download, no GPU")
 

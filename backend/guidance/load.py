@@ -7,7 +7,7 @@ from pathlib import Path
 
 import torch
 
-from ..config import PriorConfig
+from ..config import EXACT_PRIOR, PriorConfig
 from ..embedded.exact_prior import ExactPrior
 from ..errors import PriorError
 from .prior import DiffusionPrior
@@ -25,12 +25,10 @@ def load_prior(
 ) -> DiffusionPrior:
     """Loads what `config.name` names: builtin:learned, builtin:exact, a folder, a file or a hub id.
 
-    In the settings of runs from when the exact prior was the default, builtin means that one.
-
     Raises:
         PriorError: when it cannot be found, read or used.
     """
-    if config.name in ("builtin:exact", "builtin"):
+    if config.name in EXACT_PRIOR:
         return ExactPrior(reliability=config.reliability, seed=seed, views=config.views, progress=progress)
     from .diffusers_prior import load_diffusers_prior
 

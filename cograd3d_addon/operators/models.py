@@ -28,7 +28,7 @@ class COGRAD3D_OT_choose_model(bpy.types.Operator):
             ("FOLDER", "Folder", "A folder on this computer"),
             ("FILE", "File", "A file on this computer"),
             ("HUB", "Hub", "A model of the hub"),
-            ("EXACT", "Built-in, Exact", "The sharper and slower one that comes with CoGrad3D"),
+            ("EXACT", "Built-in, Exact", "The sharper one that comes with CoGrad3D"),
         ),
         options={"SKIP_SAVE"},
     )

@@ -28,7 +28,7 @@ BUILTIN_ABOUT = (
     f"Knows {len(vocabulary.OBJECTS)} objects, {len(vocabulary.COLOURS)} colours, {len(vocabulary.MATERIALS)} materials. Needs no download."
 )
 
-EXACT_ABOUT = "Knows the same words by pictures of the objects themselves: sharper eyes and patterns, but slower. Needs no download."
+EXACT_ABOUT = "Knows the same words by pictures of the objects themselves: sharper eyes and patterns. Needs no download."
 
 _log = logging.getLogger(__name__)
 

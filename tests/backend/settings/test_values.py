@@ -66,10 +66,17 @@ from .refusals import refused
         ("run.device=gpu", "no device"),
         ("run.seed=-1", "at least 0"),
         ("prior.name=''", "non-empty"),
+        ("prior.reliability=0.3", "of the built-in exact prior, and the image model is builtin:learned"),
     ],
 )
 def test_impossible_values_are_refused(assignment, says):
     assert says in refused(assignment).message
+
+
+def test_the_exact_prior_may_be_unreliable_under_its_earlier_name_too():
+    exact = settings.to_dict(settings.resolve(sets=["prior.name=builtin:exact", "prior.reliability=0.3"]))
+    exact["prior"]["name"] = "builtin"
+    assert settings.from_dict(exact).prior.reliability == 0.3
 
 
 def test_a_misspelt_choice_names_the_nearest():
