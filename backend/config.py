@@ -272,7 +272,9 @@ class OptimizerConfig:
     betas: tuple[float, float] = setting((0.9, 0.99), "Adam's decay rates")
     sparsity: float = setting(0.02, "weight of the coverage at the start, against fog that a prior takes for the background", low=0)
     sparsity_end: float = setting(0.6, "progress at which that weight, falling linearly, reaches zero", low=0.01, high=1)
-    opacity_entropy: float = setting(0.05, "weight of the regulariser alpha (1 - alpha), against translucency", low=0)
+    opacity_entropy: float | None = setting(
+        None, "weight of the regulariser alpha (1 - alpha), against translucency; None: as the prior recommends", low=0
+    )
     flatness: float = setting(0.0, "weight of each Gaussian's smallest width over its middle one: flat ones make surfaces", low=0)
     depth_distortion: float = setting(0.0, "weight of the spread of what a pixel sees along its ray, against layers and floaters", low=0)
     normal_consistency: float = setting(0.0, "weight of the angle between flat Gaussians and the surface that their depths make", low=0)

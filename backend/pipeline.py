@@ -37,7 +37,7 @@ from .memory import resident_bytes
 from .meshing.export import write_asset
 from .meshing.views import pixel_blur, with_pixel_blur
 from .method import timestep_sampling
-from .method.optimizer import Distillation
+from .method.optimizer import Distillation, settled_opacity_entropy
 from .out_of_memory import free_caches, relief, retrying
 from .pace import Pace
 from .previews import write_preview, write_views
@@ -409,7 +409,7 @@ def settle(config: GenerationConfig, prior: DiffusionPrior) -> GenerationConfig:
         guidance=guidance,
         grid=grid,
         timestep_sampling=timestep_sampling.settled(config.timestep_sampling, recommended),
-        optimizer=replace(config.optimizer, resolution_steps=steps),
+        optimizer=replace(config.optimizer, resolution_steps=steps, opacity_entropy=settled_opacity_entropy(config.optimizer, recommended)),
     )
 
 

@@ -33,6 +33,7 @@ class PriorDefaults:
         resolutions: render sizes in pixels the prior is made for, ascending.
         resolution_multiple: multiples of it, from half the largest of these up to that, serve as well; 0: none do.
         backdrops: (grey level, standard deviation) of the plain backgrounds it is used to, one of which is drawn for each view.
+        opacity_entropy: weight of the penalty on translucency that its pictures' edges ask for: the softer they are, the more.
         view_words: whether words for where the camera stands help it; not one that is told the cameras themselves.
     """
 
@@ -45,6 +46,7 @@ class PriorDefaults:
     distance: tuple[float, float] = (3.1, 3.5)
     resolutions: tuple[int, ...]
     backdrops: tuple[tuple[float, float], ...] = ((0.6, 0.25),)
+    opacity_entropy: float = 0.05
     view_words: bool = True
     resolution_multiple: int = 0
 

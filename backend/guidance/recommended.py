@@ -61,6 +61,7 @@ _MAY_BE: dict[str, Callable[[Any], bool]] = {
     "distance": lambda value: _are_pairs([value]) and 0 < value[0] <= value[1],
     "resolutions": _are_sizes,
     "backdrops": lambda value: _are_pairs(value) and value != [] and all(deviation >= 0 for _, deviation in value),
+    "opacity_entropy": lambda value: _is_number(value, 0),
     "view_words": lambda value: isinstance(value, bool),
     "resolution_multiple": lambda value: type(value) is int and value >= 0,
 }

@@ -19,7 +19,7 @@ from ..config import GenerationConfig, OptimizerConfig
 from ..errors import ConfigError, PriorError
 from ..gaussians.densify import Densifier
 from ..gaussians.model import GaussianModel, RenderOutput
-from ..guidance.prior import DiffusionPrior
+from ..guidance.prior import DiffusionPrior, PriorDefaults
 from ..guidance.prompts import ViewPrompts
 from ..guidance.rules import Moment, make_rule
 from ..settings_agreement import check_region_weights
@@ -86,6 +86,7 @@ class Distillation:
         self.noise = torch.Generator(prior.device).manual_seed(int(seeds[1].generate_state(1)[0]))
         self.grid = ViewGrid.from_config(config.grid, prior.recommended.distance)
         self.fov = config.grid.fov or prior.recommended.fov
+        self.opacity_entropy = settled_opacity_entropy(config.optimizer, prior.recommended)
         self.regions = RegionSampler(self.grid, config.region_sampling, np.random.default_rng(seeds[2]))
         check_region_weights(config.region_sampling.weights, len(self.grid))
         for region, factor in config.region_sampling.weights:
@@ -247,7 +248,7 @@ class Distillation:
         """Penalties on the coverage [V, H, W, 1] that a 2D prior cannot make: a fog of one colour looks to it like a plain background."""
         settings = self.config.optimizer
         sparsity = settings.sparsity * max(0.0, 1 - self.progress / settings.sparsity_end)
-        return (sparsity * alpha + settings.opacity_entropy * alpha * (1 - alpha)).sum() / len(alpha)
+        return (sparsity * alpha + self.opacity_entropy * alpha * (1 - alpha)).sum() / len(alpha)
 
     def surface_terms(self, rendered: RenderOutput, views: Views, own: slice) -> Tensor:
         """What draws the Gaussians onto a surface; 0 unless the settings ask for it."""
@@ -295,6 +296,11 @@ class Distillation:
             getattr(self, name).load_state_dict(state[name])
 
     _PARTS = ("prior", "rule", "regions", "timesteps", "fusion", "densifier")
+
+
+def settled_opacity_entropy(settings: OptimizerConfig, recommended: PriorDefaults) -> float:
+    """The weight of the penalty on translucency as a number: where the settings leave it open, the prior's."""
+    return recommended.opacity_entropy if settings.opacity_entropy is None else settings.opacity_entropy
 
 
 def check_cameras(config: GenerationConfig, prior: DiffusionPrior) -> None:

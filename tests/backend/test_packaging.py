@@ -300,11 +300,12 @@ def contents(root: Path) -> dict[str, bytes]:
     return {str(path.relative_to(root)): path.read_bytes() for path in root.rglob("*") if path.is_file() and path.suffix != ".pyc"}
 
 
-def small_job(folder: Path) -> JobFolder:
+def small_job(folder: Path, prior: str) -> JobFolder:
     """A new job that takes seconds."""
     overrides = {
-        "prior.views": 150, "optimizer.iterations": 40, "optimizer.resolution_steps": [[0.0, 64]], "gaussians.count": 400,
-        "surface.resolution": 48, "surface.views": 12, "surface.faces": 1000, "texture.size": 128, "texture.views": 8,
+        "prior.name": prior, "prior.views": 150, "optimizer.iterations": 40, "optimizer.resolution_steps": [[0.0, 64]],
+        "gaussians.count": 400, "surface.resolution": 48, "surface.views": 12, "surface.faces": 1000, "texture.size": 128,
+        "texture.views": 8,
     }  # fmt: skip
     return JobFolder.create(folder / "jobs", *request.make_request("a red cat", quality="draft", overrides=overrides))
 
@@ -319,23 +320,25 @@ class TestUnpacked:
         assert contents(unpacked) == before
 
     @pytest.mark.slow
-    def test_a_run_writes_nothing_into_the_extensions_folder(self, unpacked, tmp_path):
+    @pytest.mark.parametrize("prior", ["builtin:exact", "builtin:learned"])
+    def test_a_run_writes_nothing_into_the_extensions_folder(self, prior, unpacked, tmp_path):
         """Blender removes that folder with the extension, and it may be read-only. Caches are empty before, so everything is made."""
         pytest.importorskip("torch")
         before = contents(unpacked)
-        job = small_job(tmp_path)
+        job = small_job(tmp_path, prior)
         cache = tmp_path / "cache"
         done = backend(unpacked, "worker", "--job", str(job.path), COGRAD3D_CACHE=str(cache), COGRAD3D_PYTHON=sys.executable)
         assert done.returncode == 0, done.stdout + done.stderr
         assert job.asset_path.is_file()
         assert contents(unpacked) == before
-        assert list((cache / "numba").rglob("*.nbi")) and list((cache / "views").iterdir())
+        assert list((cache / "numba").rglob("*.nbi")) and (cache / "views").exists() == (prior == "builtin:exact")
 
     @pytest.mark.slow
-    def test_a_run_goes_on_when_the_extension_is_removed_under_it(self, unpacked, tmp_path):
+    @pytest.mark.parametrize("prior", ["builtin:exact", "builtin:learned"])
+    def test_a_run_goes_on_when_the_extension_is_removed_under_it(self, prior, unpacked, tmp_path):
         """As it may be by an uninstallation or an update while a worker runs on without Blender."""
         pytest.importorskip("torch")
-        job = small_job(tmp_path)
+        job = small_job(tmp_path, prior)
         removing = threading.Thread(target=remove_once, args=(unpacked, job.trace_path))
         removing.start()
         done = backend(unpacked, "worker", "--job", str(job.path), COGRAD3D_CACHE=str(tmp_path), COGRAD3D_PYTHON=sys.executable)

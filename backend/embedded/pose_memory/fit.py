@@ -76,6 +76,7 @@ def fit(folder: Path, *, threads: int = 0, seed: int = 0, progress: Callable[[st
         "minutes": round((time.monotonic() - begun) / 60, 1),
         "world": world.version(),
     }
-    recommended = parts.RECOMMENDED | {"guidance_scale": 1.0, "t_end": 0.1, "backdrops": [[level, 0.0] for level in BACKDROPS]}
+    own = {"guidance_scale": 1.0, "t_end": 0.1, "opacity_entropy": 0.3, "backdrops": [[level, 0.0] for level in BACKDROPS]}
+    recommended = parts.RECOMMENDED | own
     parts.save_pipeline(folder, encoder.model, denoiser.model, tokenizer, fitted, recommended=recommended, dtype="float32")
     report(f"written to {folder}")

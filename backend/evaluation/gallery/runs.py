@@ -130,14 +130,17 @@ def plan(
 def _fingerprint(config: GenerationConfig, prior: DiffusionPrior, world: str) -> str:
     """Of everything that decides the figures: settings, weights, world, versions. The device does not, nor do settings of what is off.
 
-    Where noise levels start and end, and Perp-Neg's weight, count by their value, whether the settings, the prior or the rule say so.
+    Where noise levels start and end, Perp-Neg's weight and that of translucency count by their value, whoever of settings, prior and rule
+    says so.
     """
     from ...guidance.rules import Rule
+    from ...method.optimizer import settled_opacity_entropy
     from ...method.timestep_sampling import settled
 
     timesteps = settled(config.timestep_sampling, prior.recommended)
     guidance = replace(config.guidance, perp_neg=Rule.settled_perp_neg(config.guidance))
-    values = settings.to_dict(replace(config, timestep_sampling=timesteps, guidance=guidance))
+    optimizer = replace(config.optimizer, opacity_entropy=settled_opacity_entropy(config.optimizer, prior.recommended))
+    values = settings.to_dict(replace(config, timestep_sampling=timesteps, guidance=guidance, optimizer=optimizer))
     values["run"].pop("device", None)
     if not config.gradient_fusion.enabled:
         values["gradient_fusion"] = {"enabled": False}

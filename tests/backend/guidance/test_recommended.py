@@ -59,6 +59,7 @@ def test_every_field_and_every_weighting_is_known() -> None:
         ("backdrops", [[0.6, -0.1]]),
         ("view_words", "no"),
         ("resolution_multiple", -8),
+        ("opacity_entropy", -0.1),
     ],
 )
 def test_what_cannot_be_is_refused(name: str, value: Any) -> None:

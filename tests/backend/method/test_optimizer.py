@@ -79,6 +79,14 @@ def test_regulariser_is_the_annealed_coverage_plus_its_entropy(progress: float, 
     assert run.regulariser(alpha).item() == pytest.approx(sparsity * 1.25 + 0.3 * 0.25 * 0.75)
 
 
+def test_translucency_weighs_as_the_prior_recommends_unless_the_settings_say_otherwise() -> None:
+    prior = GreyPrior()
+    prior.recommended = replace(prior.recommended, opacity_entropy=0.7)
+    assert distillation(config(), prior).opacity_entropy == 0.7
+    assert distillation(config("optimizer.opacity_entropy=0"), prior).opacity_entropy == 0
+    assert settle(config(), prior).optimizer.opacity_entropy == 0.7
+
+
 def test_cameras_lie_in_the_region_and_look_at_the_origin() -> None:
     run = distillation(config("optimizer.views=8", "optimizer.views_per_region=4"))
     for region in range(len(run.grid)):

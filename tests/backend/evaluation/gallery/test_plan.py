@@ -223,6 +223,13 @@ class TestPlan:
         )
         assert same == by_prior != other
 
+    def test_translucencys_weight_counts_by_its_value_whoever_says_so(self, prior, tmp_path):
+        by_prior, same, other = (
+            planned(prior, tmp_path, sets=(*TINY, f"optimizer.opacity_entropy={weight}"))[0].record.fingerprint
+            for weight in ("auto", prior.recommended.opacity_entropy, 0.2)
+        )
+        assert same == by_prior != other
+
     def test_settings_of_what_is_off_need_no_new_run(self, prior, tmp_path):
         off = (*TINY, "gradient_fusion.enabled=false")
         assert len({planned(prior, tmp_path, sets=sets)[0].record.fingerprint for sets in (off, (*off, "gradient_fusion.cap=0.4"))}) == 1
