@@ -8,6 +8,7 @@ from .. import later_files
 from ..importing.placing import placeholder_of
 from ..operators import ordering
 from ..settings import models, overrides, wording, words
+from ..settings.choices import BUILTIN_SOURCES
 from ..settings.models import shelf
 from .environment import draw_environment
 from .errors import draw_refusal
@@ -191,7 +192,7 @@ def _draw_prompt(layout: bpy.types.UILayout, context: bpy.types.Context) -> None
 def _hint(chosen: bpy.types.PropertyGroup) -> words.Hint:
     if len(chosen.prompt) > LONGEST_PROMPT:
         return words.Hint(f"The prompt has {len(chosen.prompt):,} characters; {LONGEST_PROMPT:,} are read.")
-    return words.hint(chosen.prompt) if chosen.choices().is_builtin else words.Hint()
+    return words.hint(chosen.prompt) if chosen.prior_source in BUILTIN_SOURCES else words.Hint()
 
 
 def _draw_hint(layout: bpy.types.UILayout, context: bpy.types.Context) -> None:
