@@ -72,7 +72,7 @@ def prove() -> None:
     from .embedded.renderer import render_channels
     from .gaussians.initialize import initialize
     from .gaussians.rasterize import warm_up
-    from .gaussians.rendering import render_cameras, stack_cameras
+    from .gaussians.rendering import render, render_cameras, stack_cameras
     from .meshing import textured_mesh
     from .method import fusion_arithmetic
 
@@ -84,18 +84,18 @@ def prove() -> None:
     ball = GaussiansConfig(initial="sphere", count=500, opacity=0.99, max_scale=0.3)
     model = initialize(ball, torch.Generator().manual_seed(0), torch.device("cpu"))
     viewmats, intrinsics = stack_cameras([orbit_camera(0.0, 0.0, 3.3, 40.0, 32)], model.device)
-    drawn = model.render(viewmats, intrinsics, 32, 32)
+    drawn = render(model.params, viewmats, intrinsics, 32, 32)
     (drawn.rgb.sum() + drawn.alpha.sum()).backward()
     gradient = model.params["means"].grad
     if gradient is None or not bool(torch.isfinite(gradient).all()) or not bool(gradient.any()):
         raise RuntimeError("the rasteriser gives no gradients")
 
-    def render(cameras: Sequence[Camera]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    def look(cameras: Sequence[Camera]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         rgb, alpha, depth = render_cameras(model, list(cameras))
         return rgb.numpy(), alpha[..., 0].numpy(), depth[..., 0].numpy()
 
     surface, texture = SurfaceConfig(resolution=24, views=6, faces=200, smoothing=2), TextureConfig(size=64, views=6, refine=1)
-    mesh = textured_mesh(render, surface, texture, lambda share, phase: None, np.random.default_rng(0))
+    mesh = textured_mesh(look, surface, texture, lambda share, phase: None, np.random.default_rng(0))
     if len(mesh.faces) == 0:
         raise RuntimeError("a ball of Gaussians gave an empty mesh")
 

@@ -115,18 +115,19 @@ def measure(gaussians: int, regions: int, degree: int, repeat: int, device: Any,
             return Row(gaussians, regions, skipped=f"{RESERVE * needed / 2**30:.1f} GiB are needed on {where}, {free / 2**30:.1f} are free")
     generator = torch.Generator(device).manual_seed(0)
 
-    def gradients() -> dict[str, Any]:
-        return {name: torch.randn(gaussians, *shape, generator=generator, device=device) for name, shape in shapes(degree).items()}
+    def gradients(regions: int) -> RegionGradients:
+        groups = shapes(degree).items()
+        return RegionGradients.of({name: torch.randn(regions, gaussians, *s, generator=generator, device=device) for name, s in groups})
 
     def wait() -> float:
         if device.type == "cuda":
             torch.cuda.synchronize(device)
         return time.perf_counter()
 
-    stored = RegionGradients.of([gradients()])
+    stored = gradients(1)
     for region in range(regions):
         fusion.record([region], [500], region, stored)
-    main = RegionGradients.of([gradients() for _ in range(STEP)])
+    main = gradients(STEP)
     step = [regions // 3 + k * regions // 3 // STEP for k in range(STEP)]  # neighbours on all sides
     t = [500] * STEP
     fuse, record, result = [], [], None

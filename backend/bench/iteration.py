@@ -201,7 +201,7 @@ def _fill_history(distillation: Any) -> None:
     """Gives every region a history, so that every neighbour counts from now on: fusion at its dearest."""
     from ..method.region_gradients import RegionGradients
 
-    gradients = RegionGradients.of([{name: 1e-6 + 1e-3 * parameter.detach() for name, parameter in distillation.model.params.items()}])
+    gradients = RegionGradients.of({name: 1e-6 + 1e-3 * copy for name, copy in distillation.model.copies(1).items()})
     for region in range(len(distillation.grid)):
         type(distillation.fusion).record(distillation.fusion, [region], [500], 0, gradients)
 
@@ -227,7 +227,7 @@ def _instrument(distillation: Any, watch: Stopwatch, floor: Floor) -> None:
     distillation.prior.encode_images = encode
     distillation.rule = _Substitute(distillation.rule, call=watch.timed("guidance", distillation.rule))
     for part, owner, methods in (
-        ("render", distillation.model, ("render",)),
+        ("render", distillation, ("render",)),
         ("denoise", distillation.prior, ("predict_noise",)),
         ("rasteriser", distillation, ("main_gradients",)),
         ("adam", distillation, ("descend",)),

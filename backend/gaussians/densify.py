@@ -69,14 +69,15 @@ class Densifier:
         """
         if not self.config.enabled or meta["means2d"].grad is None:
             return
-        gradient = meta["means2d"].grad  # [C, N, 2]
+        gradient = meta["means2d"].grad  # [..., C, N, 2]
         visible = (meta["radii"] > 0).all(dim=-1)
         scale = gradient.new_tensor([meta["width"], meta["height"]]) * (views / 2)
         norm = (gradient * scale).norm(dim=-1) * visible
-        if len(self._gradient) != norm.shape[1]:
-            self._forget(norm.shape[1])
-        self._gradient += norm.sum(dim=0)
-        self._visits += visible.sum(dim=0)
+        count = norm.shape[-1]
+        if len(self._gradient) != count:
+            self._forget(count)
+        self._gradient += norm.view(-1, count).sum(dim=0)
+        self._visits += visible.view(-1, count).sum(dim=0)
 
     @torch.no_grad()
     def step(self, iteration: int, model: GaussianModel, optimizers: dict[str, torch.optim.Optimizer]) -> Remap | None:

@@ -5,35 +5,17 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, NamedTuple
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from ..config import GaussiansConfig
-from .rasterize import rasterization
 from .rasterize.conventions import MAX_SH_DEGREE, SH_C0
 from .splat_file import read_splats, write_splats
 
 GROUPS = ("means", "scales", "quats", "opacities", "sh0", "shN")
 """The parameter groups; each has its own optimiser. `shN` exists only if the degree is above 0."""
-
-
-class RenderOutput(NamedTuple):
-    """What the Gaussians look like from C cameras.
-
-    Attributes:
-        rgb: [C, H, W, 3], display space; a Gaussian's colour is clamped at 0 from below only, so a pixel may exceed 1.
-        alpha: [C, H, W, 1].
-        depth: [C, H, W, 1] expected camera-space z, 0 where alpha is 0. Weigh depth losses by alpha.
-        meta: see `rasterization`.
-    """
-
-    rgb: Tensor
-    alpha: Tensor
-    depth: Tensor
-    meta: dict[str, Any]
 
 
 def rgb_to_sh(rgb: Tensor) -> Tensor:
@@ -98,59 +80,9 @@ class GaussianModel:
     def device(self) -> torch.device:
         return self.params["means"].device
 
-    @property
-    def harmonics(self) -> Tensor:
-        """[N, (sh_degree + 1)^2, 3] all spherical harmonics."""
-        if self.sh_degree == 0:
-            return self.params["sh0"]
-        return torch.cat([self.params["sh0"], self.params["shN"]], dim=1)
-
-    def render(
-        self,
-        viewmats: Tensor,
-        Ks: Tensor,
-        width: int,
-        height: int,
-        background: Tensor | None = None,
-        *,
-        implementation: str = "auto",
-    ) -> RenderOutput:
-        """Draw the Gaussians from C cameras over `background` [C, 3] (black if absent); see `rasterization`."""
-        renders, alphas, meta = rasterization(
-            self.params["means"],
-            self.params["quats"],
-            self.params["scales"].exp(),
-            self.params["opacities"].sigmoid(),
-            self.harmonics,
-            viewmats,
-            Ks,
-            width,
-            height,
-            sh_degree=self.sh_degree,
-            backgrounds=background,
-            render_mode="RGB+ED",
-            implementation=implementation,
-        )
-        return RenderOutput(renders[..., :3], alphas, renders[..., 3:], meta)
-
-    def render_features(
-        self, features: Tensor, viewmats: Tensor, Ks: Tensor, width: int, height: int, *, implementation: str = "auto"
-    ) -> Tensor:
-        """[C, H, W, 3] sums over the Gaussians' features [N, 3], each weighted by what it contributes to the pixel; 0 where nothing is."""
-        renders, _, _ = rasterization(
-            self.params["means"],
-            self.params["quats"],
-            self.params["scales"].exp(),
-            self.params["opacities"].sigmoid(),
-            features,
-            viewmats,
-            Ks,
-            width,
-            height,
-            render_mode="RGB",
-            implementation=implementation,
-        )
-        return renders
+    def copies(self, count: int) -> dict[str, Tensor]:
+        """{group: [count, N, ...]} the parameters as many times, as leaves: one backward pass gives each copy its own gradient."""
+        return {name: parameter.detach().expand(count, *parameter.shape).requires_grad_() for name, parameter in self.params.items()}
 
     @torch.no_grad()
     def clamp_(self) -> None:

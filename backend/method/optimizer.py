@@ -18,7 +18,8 @@ from ..cameras import intrinsics, orbit_viewmats
 from ..config import GenerationConfig, OptimizerConfig
 from ..errors import ConfigError, PriorError
 from ..gaussians.densify import Densifier
-from ..gaussians.model import GaussianModel, RenderOutput
+from ..gaussians.model import GaussianModel
+from ..gaussians.rendering import RenderOutput, render
 from ..guidance.prior import DiffusionPrior, PriorDefaults
 from ..guidance.prompts import ViewPrompts
 from ..guidance.rules import Moment, make_rule
@@ -60,6 +61,10 @@ class Views:
         """[R] which of the cameras are each region's."""
         share = len(self.azimuths) // len(self.regions)
         return [slice(first, first + share) for first in range(0, len(self.azimuths), share)]
+
+    def by_region(self, of_views: Tensor) -> Tensor:
+        """[R, V / R, ...] what is given for all views [V, ...]."""
+        return of_views.unflatten(0, (len(self.regions), -1))
 
 
 class Distillation:
@@ -211,23 +216,23 @@ class Distillation:
     def main_gradients(self, views: Views, t: list[int]) -> tuple[RegionGradients, list[float]]:
         """g_main and the raw losses [R], for each region's views at its timestep.
 
-        The prior is asked once for all views. What it says of the images then goes back to the Gaussians a region at a time.
+        Every region draws a copy of the Gaussians, so that one backward pass keeps the regions' gradients apart.
         """
-        rendered = [self.render(views, own) for own in views.slices]
-        images = torch.cat([render.rgb for render in rendered]).detach().permute(0, 3, 1, 2).to(self.prior.device).requires_grad_()
+        copies = self.model.copies(len(views.regions))
+        rendered = self.render(copies, views)
+        images = rendered.rgb.detach().flatten(0, 1).permute(0, 3, 1, 2).to(self.prior.device).requires_grad_()
         losses, towards = self.image_gradients(views, images, t)
-        gradients = []
-        for render, own in zip(rendered, views.slices, strict=True):
-            penalties = self.regulariser(render.alpha) + self.surface_terms(render, views, own)
-            objective = (render.rgb * towards[own]).sum() + penalties * len(render.rgb) / len(images)
-            gradients.append(dict(zip(self.model.params, torch.autograd.grad(objective, list(self.model.params.values())), strict=True)))
-            self.densifier.accumulate(render.meta, len(images))
-        return RegionGradients.of(gradients), losses
+        penalties = self.regulariser(rendered.alpha) + self.surface_terms(copies, rendered, views)
+        objective = (rendered.rgb * towards.view_as(rendered.rgb)).sum() + penalties
+        gradients = torch.autograd.grad(objective, list(copies.values()))
+        self.densifier.accumulate(rendered.meta, len(images))
+        return RegionGradients.of(dict(zip(copies, gradients, strict=True))), losses
 
-    def render(self, views: Views, own: slice) -> RenderOutput:
-        """The Gaussians from some of the views."""
+    def render(self, copies: dict[str, Tensor], views: Views) -> RenderOutput:
+        """Each copy [R, N, ...] of the Gaussians from its region's views, [R, V / R, H, W, ...]."""
         size, implementation = views.resolution, self.config.run.rasterizer
-        return self.model.render(views.viewmats[own], views.Ks[own], size, size, views.background[own], implementation=implementation)
+        viewmats, Ks, background = (views.by_region(x) for x in (views.viewmats, views.Ks, views.background))
+        return render(copies, viewmats, Ks, size, size, background, implementation=implementation)
 
     def image_gradients(self, views: Views, images: Tensor, t: list[int]) -> tuple[list[float], Tensor]:
         """The regions' raw losses, and dL/d(image) [V, H, W, 3] on the model's device: the prior's answer, back through its encoder."""
@@ -245,14 +250,16 @@ class Distillation:
         return guidance.loss.view(len(t), -1).mean(dim=1).tolist(), gradient.permute(0, 2, 3, 1).to(self.model.device)
 
     def regulariser(self, alpha: Tensor) -> Tensor:
-        """Penalties on the coverage [V, H, W, 1] that a 2D prior cannot make: a fog of one colour looks to it like a plain background."""
+        """Penalties on the coverage [R, V / R, H, W, 1], averaged over views, that a 2D prior cannot make: a fog of one colour looks to it
+        like a plain background."""
         settings = self.config.optimizer
         sparsity = settings.sparsity * max(0.0, 1 - self.progress / settings.sparsity_end)
-        return (sparsity * alpha + self.opacity_entropy * alpha * (1 - alpha)).sum() / len(alpha)
+        return (sparsity * alpha + self.opacity_entropy * alpha * (1 - alpha)).sum() / alpha.shape[:-3].numel()
 
-    def surface_terms(self, rendered: RenderOutput, views: Views, own: slice) -> Tensor:
+    def surface_terms(self, copies: dict[str, Tensor], rendered: RenderOutput, views: Views) -> Tensor:
         """What draws the Gaussians onto a surface; 0 unless the settings ask for it."""
-        return surface_terms(self.model, rendered, views.viewmats[own], views.Ks[own], self.config.optimizer, self.config.run.rasterizer)
+        viewmats, Ks = views.by_region(views.viewmats), views.by_region(views.Ks)
+        return surface_terms(copies, rendered.alpha, rendered.depth, viewmats, Ks, self.config.optimizer, self.config.run.rasterizer)
 
     def descend(self, gradients: dict[str, Tensor]) -> None:
         """One Adam step along the given gradients."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from math import prod
@@ -62,14 +62,10 @@ class RegionGradients(Mapping[str, Tensor]):
         self.flat = flat
 
     @classmethod
-    def of(cls, regions: Sequence[Mapping[str, Tensor]]) -> RegionGradients:
-        """Those of some regions, each {group: gradient [rows, ...]}; a copy."""
-        layout = Layout({name: tuple(g.shape) for name, g in regions[0].items()})
-        some = next(iter(regions[0].values()))
-        flat = torch.empty(len(regions), layout.size, device=some.device)
-        for row, gradients in zip(flat, regions, strict=True):
-            torch.cat([g.detach().reshape(-1) for g in gradients.values()], out=row)
-        return cls(layout, flat)
+    def of(cls, groups: Mapping[str, Tensor]) -> RegionGradients:
+        """From {group: gradients [R, rows, ...]}; a copy."""
+        layout = Layout({name: tuple(gradients.shape[1:]) for name, gradients in groups.items()})
+        return cls(layout, torch.cat([gradients.detach().flatten(1) for gradients in groups.values()], dim=1))
 
     @cached_property
     def measured(self) -> tuple[Tensor, Tensor]:

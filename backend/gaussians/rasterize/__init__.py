@@ -71,19 +71,23 @@ def choose_implementation(device: torch.device | str, requested: str = "auto") -
 
 def _check(means: Tensor, quats: Tensor, scales: Tensor, opacities: Tensor, colors: Tensor, backgrounds: Tensor | None, view: View) -> None:
     """Refuse wrong shapes with a message that names the argument."""
-    count, cameras = len(means), len(view.viewmats)
+    if means.dim() < 2 or view.viewmats.dim() < 3:
+        raise ValueError(
+            f"means has shape {tuple(means.shape)}, viewmats {tuple(view.viewmats.shape)}: not (..., N, 3) and (..., C, 4, 4)."
+        )
+    batch, count, cameras = means.shape[:-2], means.shape[-2], view.viewmats.shape[-3]
     expected = {
-        "means": (means, (count, 3)),
-        "quats": (quats, (count, 4)),
-        "scales": (scales, (count, 3)),
-        "opacities": (opacities, (count,)),
-        "viewmats": (view.viewmats, (cameras, 4, 4)),
-        "Ks": (view.Ks, (cameras, 3, 3)),
+        "means": (means, (*batch, count, 3)),
+        "quats": (quats, (*batch, count, 4)),
+        "scales": (scales, (*batch, count, 3)),
+        "opacities": (opacities, (*batch, count)),
+        "viewmats": (view.viewmats, (*batch, cameras, 4, 4)),
+        "Ks": (view.Ks, (*batch, cameras, 3, 3)),
     }
     if backgrounds is not None:
-        expected["backgrounds"] = (backgrounds, (cameras, 3))
+        expected["backgrounds"] = (backgrounds, (*batch, cameras, 3))
     if view.sh_degree is None:
-        expected["colors"] = (colors, (count, 3))
+        expected["colors"] = (colors, (*batch, count, 3))
     for name, (tensor, shape) in expected.items():
         if tuple(tensor.shape) != shape:
             raise ValueError(f"{name} has shape {tuple(tensor.shape)}, not {shape}.")
@@ -91,8 +95,10 @@ def _check(means: Tensor, quats: Tensor, scales: Tensor, opacities: Tensor, colo
         if not 0 <= view.sh_degree <= MAX_SH_DEGREE:
             raise ValueError(f"sh_degree is {view.sh_degree}, not 0 to {MAX_SH_DEGREE}.")
         needed = (view.sh_degree + 1) ** 2
-        if colors.dim() != 3 or colors.shape[0] != count or colors.shape[1] < needed or colors.shape[2] != 3:
-            raise ValueError(f"colors has shape {tuple(colors.shape)}, not ({count}, at least {needed}, 3).")
+        fits = colors.dim() == len(batch) + 3 and colors.shape[:-2] == (*batch, count) and colors.shape[-1] == 3
+        if not fits or colors.shape[-2] < needed:
+            wanted = ", ".join(map(str, (*batch, count, f"at least {needed}", 3)))
+            raise ValueError(f"colors has shape {tuple(colors.shape)}, not ({wanted}).")
 
 
 def rasterization(
@@ -117,25 +123,29 @@ def rasterization(
 ) -> tuple[Tensor, Tensor, dict[str, Any]]:
     """Draw N Gaussians from C cameras, differentiably in the Gaussians and the backgrounds.
 
+    Leading dimensions, the same of all tensors, are batches as in gsplat: each of them has Gaussians and cameras of its own.
+
     Args:
-        means: [N, 3] centres in world space.
-        quats: [N, 4] rotations wxyz, of any length but zero.
-        scales: [N, 3] standard deviations (not their logarithms).
-        opacities: [N] in 0..1 (not their logits).
-        colors: [N, 3], or with `sh_degree` the spherical harmonics [N, K, 3], K >= (sh_degree + 1)^2; those give max(0, sum + 0.5).
-        viewmats: [C, 4, 4] world to camera, OpenCV axes.
-        Ks: [C, 3, 3] pinhole intrinsics in pixels.
+        means: [..., N, 3] centres in world space.
+        quats: [..., N, 4] rotations wxyz, of any length but zero.
+        scales: [..., N, 3] standard deviations (not their logarithms).
+        opacities: [..., N] in 0..1 (not their logits).
+        colors: [..., N, 3], or with `sh_degree` the spherical harmonics [..., N, K, 3], K >= (sh_degree + 1)^2; those give
+            max(0, sum + 0.5).
+        viewmats: [..., C, 4, 4] world to camera, OpenCV axes.
+        Ks: [..., C, 3, 3] pinhole intrinsics in pixels.
         width, height: image size in pixels.
-        backgrounds: [C, 3]; black if absent.
+        backgrounds: [..., C, 3]; black if absent.
         render_mode: RGB, D (accumulated depth), ED (expected depth: accumulated / alpha), RGB+D or RGB+ED.
         rasterize_mode: classic, or antialiased (opacity compensated for `eps2d`).
         implementation: auto, gsplat, numba or torch.
 
     Returns:
-        renders: [C, H, W, X], X = 3 colours and / or 1 depth as `render_mode` says. Depth is camera-space z; nothing there: 0.
-        alphas: [C, H, W, 1].
-        meta: `means2d` [C, N, 2] in pixels, whose `.grad` is there after the backward pass; `radii` [C, N, 2] int (0: not visible),
-            `depths` [C, N], `conics` [C, N, 3], `opacities` [C, N]; `width`, `height`, `n_cameras`, `implementation`.
+        renders: [..., C, H, W, X], X = 3 colours and / or 1 depth as `render_mode` says. Depth is camera-space z; nothing there: 0.
+        alphas: [..., C, H, W, 1].
+        meta: `means2d` [..., C, N, 2] in pixels, whose `.grad` is there after the backward pass; `radii` [..., C, N, 2] int (0: not
+            visible), `depths` [..., C, N], `conics` [..., C, N, 3], `opacities` [..., C, N]; `width`, `height`, `n_cameras` (C),
+            `implementation`.
 
     A Gaussian with a number that is not finite is not drawn and gets zero gradients. Half precision is drawn, and comes back, as float32;
     float64 stays what it is with auto and torch.
@@ -158,10 +168,12 @@ def rasterization(
     if implementation == "auto" and means.dtype != torch.float32:
         name = "torch"
     if backgrounds is None:
-        backgrounds = means.new_zeros(len(viewmats), 3)
+        backgrounds = means.new_zeros(*viewmats.shape[:-2], 3)
     rasterize = load(name)
-    renders, alphas, meta = rasterize(means, quats, scales, opacities, colors if colors.dim() == 3 else colors[:, None], backgrounds, view)
-    meta.update(width=width, height=height, n_cameras=len(viewmats), implementation=name)
+    renders, alphas, meta = rasterize(
+        means, quats, scales, opacities, colors if sh_degree is not None else colors[..., None, :], backgrounds, view
+    )
+    meta.update(width=width, height=height, n_cameras=viewmats.shape[-3], implementation=name)
     if render_mode == "RGB":
         renders = renders[..., :3]
     elif render_mode in ("D", "ED"):

@@ -60,8 +60,8 @@ class View(NamedTuple):
     """What a render call asks for besides the Gaussians; the implementations take it as one argument.
 
     Attributes:
-        viewmats: [C, 4, 4] world to camera, OpenCV axes.
-        Ks: [C, 3, 3] pinhole intrinsics, pixels.
+        viewmats: [..., C, 4, 4] world to camera, OpenCV axes.
+        Ks: [..., C, 3, 3] pinhole intrinsics, pixels.
         width, height: image size in pixels.
         near_plane, far_plane: camera-space z outside of which Gaussians are skipped.
         eps2d: see `EPS2D`.

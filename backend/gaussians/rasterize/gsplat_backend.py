@@ -105,7 +105,7 @@ def _load_extension(library: Path) -> None:
 def rasterize(
     means: Tensor, quats: Tensor, scales: Tensor, opacities: Tensor, colors: Tensor, backgrounds: Tensor, view: View
 ) -> tuple[Tensor, Tensor, dict[str, Any]]:
-    """Renders [C, H, W, 4] (red, green, blue, depth), alphas [C, H, W, 1] and meta. `colors` is [N, K, 3]."""
+    """Renders [..., C, H, W, 4] (red, green, blue, depth), alphas [..., C, H, W, 1] and meta. `colors` is [..., N, K, 3]."""
     gsplat = import_quietly("gsplat")
     means, quats, scales, opacities, colors = without_unusable(means, quats, scales, opacities, colors)
     renders, alphas, meta = gsplat.rasterization(
@@ -113,7 +113,7 @@ def rasterize(
         quats,
         scales,
         opacities,
-        colors if view.sh_degree is not None else colors[:, 0],
+        colors if view.sh_degree is not None else colors[..., 0, :],
         view.viewmats.to(means),
         view.Ks.to(means),
         view.width,

@@ -21,8 +21,16 @@ def _array(tensor: Tensor) -> np.ndarray:
     return tensor.detach().to(torch.float32).contiguous().numpy()
 
 
+def _flat(tensor: Tensor, own: int) -> np.ndarray:
+    """All but the last `own` dimensions made one."""
+    return _array(tensor.reshape(-1, *tensor.shape[tensor.dim() - own :]))
+
+
 class _Rasterize(torch.autograd.Function):
-    """(Gaussians, backgrounds) -> (renders [C, H, W, 4], alphas [C, H, W, 1]); no gradient for the cameras."""
+    """(Gaussians, backgrounds) -> (renders [..., C, H, W, 4], alphas [..., C, H, W, 1]); no gradient for the cameras.
+
+    Kernels number the Gaussians of all batches through, and the cameras.
+    """
 
     @staticmethod
     def forward(  # type: ignore[override]
@@ -37,16 +45,17 @@ class _Rasterize(torch.autograd.Function):
         meta: dict[str, Any],
     ) -> tuple[Tensor, Tensor]:
         degree = -1 if view.sh_degree is None else view.sh_degree
-        gaussians = tuple(_array(x) for x in (means, quats, scales, opacities, colors))
-        cameras = (_array(view.viewmats), _array(view.Ks), view.width, view.height, np.float32(view.eps2d))
-        count, views = len(means), len(view.viewmats)
+        gaussians = (_flat(means, 1), _flat(quats, 1), _flat(scales, 1), _flat(opacities, 0), _flat(colors, 2))
+        cameras = (_flat(view.viewmats, 2), _flat(view.Ks, 2), view.width, view.height, np.float32(view.eps2d))
+        count, views, total = means.shape[-2], len(cameras[0]), len(gaussians[0])
+        each = view.viewmats.shape[:-2]
 
         splats = np.empty((views, count, layout.SPLAT), np.float32)
         radii = np.empty((views, count, 2), np.int32)
         tiles = np.empty((views, count, 4), np.int32)
         keys = np.empty((views, count), np.uint64)
         planes = (np.float32(view.near_plane), np.float32(view.far_plane), view.antialiased)
-        run(projection.project, ranges(count, _GAUSSIANS_PER_THREAD), *gaussians, degree, *cameras, *planes, splats, radii, tiles, keys)
+        run(projection.project, ranges(total, _GAUSSIANS_PER_THREAD), *gaussians, degree, *cameras, *planes, splats, radii, tiles, keys)
 
         keys.sort(axis=1)
         row_offsets = np.zeros(views * count + 1, np.int64)
@@ -59,19 +68,19 @@ class _Rasterize(torch.autograd.Function):
         renders = np.empty((views, view.height, view.width, 4), np.float32)
         alphas = np.empty((views, view.height, view.width, 1), np.float32)
         items = strides(views * columns * lines)
-        run(compositing.composite, items, splats, tile_offsets, entries, _array(backgrounds), view.expected_depth, renders, alphas)
+        run(compositing.composite, items, splats, tile_offsets, entries, _flat(backgrounds, 1), view.expected_depth, renders, alphas)
 
         ctx.arrays = gaussians, degree, cameras, splats, tiles, row_offsets, tile_offsets, entries, renders, alphas
-        ctx.view, ctx.meta = view, meta
-        projected = torch.from_numpy(splats)
+        ctx.view, ctx.meta, ctx.shapes = view, meta, [x.shape for x in (means, quats, scales, opacities, colors)]
+        projected = torch.from_numpy(splats).unflatten(0, each)
         meta.update(
             means2d=projected[..., layout.MEAN_X : layout.MEAN_Y + 1],
             conics=projected[..., layout.CONIC_A : layout.CONIC_C + 1],
             depths=projected[..., layout.DEPTH],
             opacities=projected[..., layout.OPACITY],
-            radii=torch.from_numpy(radii),
+            radii=torch.from_numpy(radii).unflatten(0, each),
         )
-        return torch.from_numpy(renders), torch.from_numpy(alphas)
+        return torch.from_numpy(renders).unflatten(0, each), torch.from_numpy(alphas).unflatten(0, each)
 
     @staticmethod
     @torch.autograd.function.once_differentiable
@@ -79,31 +88,33 @@ class _Rasterize(torch.autograd.Function):
         gaussians, degree, cameras, splats, tiles, row_offsets, tile_offsets, entries, renders, alphas = ctx.arrays
         rows = np.zeros((len(entries), layout.ROW), np.float32)
         items = strides(len(renders) * (tile_offsets.shape[1] - 1))
-        pixels = (ctx.view.expected_depth, renders, alphas, _array(v_renders), _array(v_alphas))
+        pixels = (ctx.view.expected_depth, renders, alphas, _flat(v_renders, 3), _flat(v_alphas, 3))
         run(compositing.composite_backward, items, splats, tiles, row_offsets, tile_offsets, entries, *pixels, rows)
 
         v_gaussians = [np.zeros_like(x) for x in gaussians]
         v_means2d = np.zeros((*splats.shape[:2], 2), np.float32)
-        count = splats.shape[1]
+        items = ranges(len(gaussians[0]), _GAUSSIANS_PER_THREAD)
         run(
-            projection.project_backward, ranges(count, _GAUSSIANS_PER_THREAD), *gaussians, degree, *cameras, ctx.view.antialiased,
+            projection.project_backward, items, *gaussians, degree, *cameras, ctx.view.antialiased,
             splats, row_offsets, rows, *v_gaussians, v_means2d,
         )  # fmt: skip
 
-        means2d, gradient = ctx.meta["means2d"], torch.from_numpy(v_means2d)
+        means2d = ctx.meta["means2d"]
+        gradient = torch.from_numpy(v_means2d).view(means2d.shape)
         means2d.grad = gradient if means2d.grad is None else means2d.grad + gradient
         v_backgrounds = None
         if ctx.needs_input_grad[5]:
-            v_backgrounds = ((1 - torch.from_numpy(alphas)) * v_renders[..., :3]).sum((1, 2))
-        return *(torch.from_numpy(x) for x in v_gaussians), v_backgrounds, None, None
+            v_backgrounds = ((1 - torch.from_numpy(alphas)).view(v_alphas.shape) * v_renders[..., :3]).sum((-3, -2))
+        shapes = zip(v_gaussians, ctx.shapes, strict=True)
+        return *(torch.from_numpy(x).view(shape) for x, shape in shapes), v_backgrounds, None, None
 
 
 def rasterize(
     means: Tensor, quats: Tensor, scales: Tensor, opacities: Tensor, colors: Tensor, backgrounds: Tensor, view: View
 ) -> tuple[Tensor, Tensor, dict[str, Any]]:
-    """Renders [C, H, W, 4] (red, green, blue, depth), alphas [C, H, W, 1] and meta, on the CPU in float32.
+    """Renders [..., C, H, W, 4] (red, green, blue, depth), alphas [..., C, H, W, 1] and meta, on the CPU in float32.
 
-    `colors` is [N, K, 3]. `meta["means2d"].grad` [C, N, 2] is filled by the backward pass, also under `torch.autograd.grad`.
+    `colors` is [..., N, K, 3]. `meta["means2d"].grad` [..., C, N, 2] is filled by the backward pass, also under `torch.autograd.grad`.
     """
     meta: dict[str, Any] = {}
     renders, alphas = _Rasterize.apply(means, quats, scales, opacities, colors, backgrounds, view, meta)

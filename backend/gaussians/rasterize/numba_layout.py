@@ -4,7 +4,8 @@ All are serial kernels that `kernel_threads` spreads over threads: a share of th
 camera. Images are cut into tiles. Sums over tiles and cameras are taken per Gaussian in a fixed order, so that the result is the same bit
 for bit on any number of threads.
 
-Shapes: C cameras, N Gaussians, T tiles an image, K spherical harmonics, H x W pixels. float32 throughout.
+Shapes: B batches, C cameras, C / B of each batch, N Gaussians a batch, T tiles an image, K spherical harmonics, H x W pixels. Gaussians
+are numbered through over the batches for projection, and within their batch everywhere else. float32 throughout.
 
 Kernels hold these constants, and those of `conventions`, as they were when compiled, and numba's cache on disk notices changes of a
 kernel's own file only: after a change here, delete `__pycache__`.

@@ -174,10 +174,11 @@ def project(
     start, stop, means, quats, scales, opacities, colors, degree, viewmats, Ks, width, height, eps2d, near, far, antialiased,
     splats, radii, tiles, keys,
 ):  # fmt: skip
-    """Project Gaussians `start` to `stop` into all cameras.
+    """Project Gaussians `start` to `stop`, numbered through all batches, into their batch's cameras.
 
     Args:
-        colors: [N, K, 3] spherical harmonics, or with `degree` -1 [N, 1, 3] colours.
+        means, quats, scales, opacities: [B N, 3], [B N, 4], [B N, 3], [B N].
+        colors: [B N, K, 3] spherical harmonics, or with `degree` -1 [B N, 1, 3] colours.
         splats: [C, N, SPLAT], out; rows of Gaussians that are not visible hold zeros.
         radii: [C, N, 2] int32, out: half extents in pixels, 0 if not visible.
         tiles: [C, N, 4] int32, out: first and end column, first and end row of the tiles that the splat touches.
@@ -189,7 +190,10 @@ def project(
     cameras = _pack_cameras(viewmats, Ks, width, height)
     basis = np.empty(16, np.float32)
     harmonics = (degree + 1) * (degree + 1) if degree >= 0 else 1
+    n = splats.shape[1]
+    share = cameras.shape[0] * n // max(means.shape[0], 1)  # cameras of a batch
     for i in range(start, stop):
+        batch, own = i // n, i % n
         x, y, z = means[i, 0], means[i, 1], means[i, 2]
         s0, s1, s2 = scales[i, 0], scales[i, 1], scales[i, 2]
         qw, qx, qy, qz = quats[i, 0], quats[i, 1], quats[i, 2], quats[i, 3]
@@ -203,12 +207,12 @@ def project(
             inverse_norm = ONE / norm
             rotation = _rotation(qw * inverse_norm, qx * inverse_norm, qy * inverse_norm, qz * inverse_norm)
             covariance = _covariance(rotation, s0, s1, s2)
-        for c in range(cameras.shape[0]):
-            camera, splat = cameras[c], splats[c, i]
+        for c in range(batch * share, (batch + 1) * share):
+            camera, splat = cameras[c], splats[c, own]
             splat[:] = ZERO
-            radii[c, i, 0] = radii[c, i, 1] = 0
-            tiles[c, i] = 0
-            keys[c, i] = INVISIBLE
+            radii[c, own, 0] = radii[c, own, 1] = 0
+            tiles[c, own] = 0
+            keys[c, own] = INVISIBLE
             if not usable:
                 continue
             px, py, pz = _to_camera(camera, x, y, z)
@@ -239,10 +243,10 @@ def project(
             if not (mean_x + radius_x > ZERO and mean_x - radius_x < width and mean_y + radius_y > ZERO and mean_y - radius_y < height):
                 continue
             extent_x, extent_y = extent * math.sqrt(xx), extent * math.sqrt(yy)
-            tiles[c, i, 0], tiles[c, i, 1] = _touched_tiles(mean_x, extent_x, width, TILE_WIDTH)
-            tiles[c, i, 2], tiles[c, i, 3] = _touched_tiles(mean_y, extent_y, height, TILE_HEIGHT)
-            radii[c, i, 0], radii[c, i, 1] = np.int32(min(radius_x, _MAX_RADIUS)), np.int32(min(radius_y, _MAX_RADIUS))
-            keys[c, i] = (np.uint64(f32(pz).view(np.uint32)) << np.uint64(32)) | np.uint64(i)
+            tiles[c, own, 0], tiles[c, own, 1] = _touched_tiles(mean_x, extent_x, width, TILE_WIDTH)
+            tiles[c, own, 2], tiles[c, own, 3] = _touched_tiles(mean_y, extent_y, height, TILE_HEIGHT)
+            radii[c, own, 0], radii[c, own, 1] = np.int32(min(radius_x, _MAX_RADIUS)), np.int32(min(radius_y, _MAX_RADIUS))
+            keys[c, own] = (np.uint64(f32(pz).view(np.uint32)) << np.uint64(32)) | np.uint64(own)
             splat[MEAN_X], splat[MEAN_Y] = mean_x, mean_y
             splat[CONIC_A], splat[CONIC_B], splat[CONIC_C] = yy / determinant, -xy / determinant, xx / determinant
             splat[OPACITY], splat[DEPTH], splat[LEVEL], splat[EXTENT_Y] = opacity, pz, level, extent_y
@@ -269,22 +273,25 @@ def project_backward(
     splats, row_offsets, rows,
     v_means, v_quats, v_scales, v_opacities, v_colors, v_means2d,
 ):  # fmt: skip
-    """Gradients of Gaussians `start` to `stop`, summed over tiles and cameras.
+    """Gradients of Gaussians `start` to `stop`, numbered through all batches, summed over tiles and their batch's cameras.
 
     Args:
         rows: [pairs, ROW] from `composite_backward`.
-        v_means [N, 3], v_quats [N, 4], v_scales [N, 3], v_opacities [N], v_colors [N, K, 3], v_means2d [C, N, 2]: zeros on entry.
+        v_means [B N, 3], v_quats [B N, 4], v_scales [B N, 3], v_opacities [B N], v_colors [B N, K, 3], v_means2d [C, N, 2]: zeros on
+            entry.
     """
-    n = means.shape[0]
+    n = splats.shape[1]
     cameras = _pack_cameras(viewmats, Ks, width, height)
     basis = np.empty(16, np.float32)
     basis_gradient = np.empty((16, 3), np.float32)
     harmonics = (degree + 1) * (degree + 1)
     total = np.empty(ROW, np.float32)
+    share = cameras.shape[0] * n // max(means.shape[0], 1)  # cameras of a batch
     for i in range(start, stop):
+        batch, own = i // n, i % n
         visible = False
-        for c in range(cameras.shape[0]):
-            visible |= row_offsets[c * n + i + 1] > row_offsets[c * n + i]
+        for c in range(batch * share, (batch + 1) * share):
+            visible |= row_offsets[c * n + own + 1] > row_offsets[c * n + own]
         if not visible:
             continue
         x, y, z = means[i, 0], means[i, 1], means[i, 2]
@@ -298,20 +305,20 @@ def project_backward(
         v_opacity = ZERO
         # Of the covariance, as a full symmetric matrix: entries (i, j) and (j, i) are two variables with the same gradient.
         v00, v01, v02, v11, v12, v22 = ZERO, ZERO, ZERO, ZERO, ZERO, ZERO
-        for c in range(cameras.shape[0]):
-            first, end = row_offsets[c * n + i], row_offsets[c * n + i + 1]
+        for c in range(batch * share, (batch + 1) * share):
+            first, end = row_offsets[c * n + own], row_offsets[c * n + own + 1]
             if first == end:
                 continue
             total[:] = ZERO
             for row in range(first, end):
                 for j in range(ROW):
                     total[j] += rows[row, j]
-            camera, splat = cameras[c], splats[c, i]
+            camera, splat = cameras[c], splats[c, own]
             A, B, C, opacity = splat[CONIC_A], splat[CONIC_B], splat[CONIC_C], splat[OPACITY]
 
             # sigma = (A dx^2 + C dy^2) / 2 + B dx dy, d alpha / d sigma = -alpha.
             v_x, v_y = -opacity * (A * total[1] + B * total[2]), -opacity * (B * total[1] + C * total[2])
-            v_means2d[c, i, 0], v_means2d[c, i, 1] = v_x, v_y
+            v_means2d[c, own, 0], v_means2d[c, own, 1] = v_x, v_y
             v_A, v_B_half, v_C = -HALF * opacity * total[3], -HALF * opacity * total[4], -HALF * opacity * total[5]
 
             # Conic Q = S^-1: v_S = -Q v_Q Q.

@@ -17,12 +17,12 @@ def spherical_harmonics(degree: int, directions: Tensor, coefficients: Tensor) -
     Args:
         degree: 0 to 3.
         directions: [..., N, 3], of any length; from the camera to the Gaussian.
-        coefficients: [N, K, 3], K >= (degree + 1)^2.
+        coefficients: [..., N, K, 3], K >= (degree + 1)^2; its leading dimensions are such as spread over those of the directions.
     """
     if degree == 0:
-        return (SH_C0 * coefficients[:, 0]).expand(directions.shape)
+        return (SH_C0 * coefficients[..., 0, :]).expand(directions.shape)
     basis = _basis(degree, torch.nn.functional.normalize(directions, dim=-1))
-    return torch.einsum("...nk,nkd->...nd", basis, coefficients[:, : basis.shape[-1]])
+    return torch.einsum("...nk,...nkd->...nd", basis, coefficients[..., : basis.shape[-1], :])
 
 
 def _basis(degree: int, directions: Tensor) -> Tensor:

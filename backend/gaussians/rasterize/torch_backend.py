@@ -33,7 +33,7 @@ _MAX_RADIUS = float(1 << 30)
 
 
 class _Splats(NamedTuple):
-    """The Gaussians as C cameras see them: [C, N, ...]. Where `radii` is 0 the rest is finite but meaningless."""
+    """The Gaussians as C cameras see them: [..., C, N, ...]. Where `radii` is 0 the rest is finite but meaningless."""
 
     means2d: Tensor
     conics: Tensor
@@ -43,8 +43,8 @@ class _Splats(NamedTuple):
 
 
 def usable_rows(*tensors: Tensor) -> Tensor:
-    """[N] whether all numbers of a row are finite and below `LARGEST`, over several [N, ...] tensors."""
-    return torch.stack([(x.detach().abs() < LARGEST).reshape(len(x), -1).all(dim=1) for x in tensors]).all(dim=0)
+    """[...] whether all numbers of a row are finite and below `LARGEST`, over several [..., X] tensors."""
+    return torch.stack([(x.detach().abs() < LARGEST).all(dim=-1) for x in tensors]).all(dim=0)
 
 
 def without_unusable(
@@ -54,12 +54,12 @@ def without_unusable(
 
     The replacement is constant, so those rows get zero gradients and their values reach no arithmetic.
     """
-    if len(means) == 0:
+    if means.numel() == 0:
         return means, quats, scales, opacities, colors
-    usable = usable_rows(means, quats, scales, opacities, colors) & (quats.detach().norm(dim=-1) > 0)
+    usable = usable_rows(means, quats, scales, opacities[..., None], colors.flatten(-2)) & (quats.detach().norm(dim=-1) > 0)
     if usable.all():
         return means, quats, scales, opacities, colors
-    row, identity = usable[:, None], quats.new_tensor([1.0, 0.0, 0.0, 0.0])
+    row, identity = usable[..., None], quats.new_tensor([1.0, 0.0, 0.0, 0.0])
     return (
         torch.where(row, means, 0),
         torch.where(row, quats, identity),
@@ -70,21 +70,21 @@ def without_unusable(
 
 
 def rotation_matrices(quats: Tensor) -> Tensor:
-    """[N, 3, 3] from quaternions wxyz [N, 4] of any length but zero."""
+    """[..., 3, 3] from quaternions wxyz [..., 4] of any length but zero."""
     w, x, y, z = torch.nn.functional.normalize(quats, dim=-1).unbind(-1)
     entries = [
         1 - 2 * (y * y + z * z), 2 * (x * y - w * z), 2 * (x * z + w * y),
         2 * (x * y + w * z), 1 - 2 * (x * x + z * z), 2 * (y * z - w * x),
         2 * (x * z - w * y), 2 * (y * z + w * x), 1 - 2 * (x * x + y * y),
     ]  # fmt: skip
-    return torch.stack(entries, dim=-1).reshape(-1, 3, 3)
+    return torch.stack(entries, dim=-1).unflatten(-1, (3, 3))
 
 
 def _project(means: Tensor, quats: Tensor, scales: Tensor, opacities: Tensor, view: View) -> _Splats:
     """EWA projection (3DGS eqs. 5 and 6) into every camera, differentiable but for the radii."""
-    R, t = view.viewmats[:, :3, :3], view.viewmats[:, :3, 3]
-    fx, fy, cx, cy = (view.Ks[:, row, column, None] for row, column in ((0, 0), (1, 1), (0, 2), (1, 2)))
-    x, y, z = (torch.einsum("cij,nj->cni", R, means) + t[:, None]).unbind(-1)
+    R, t = view.viewmats[..., :3, :3], view.viewmats[..., :3, 3]
+    fx, fy, cx, cy = (view.Ks[..., row, column, None] for row, column in ((0, 0), (1, 1), (0, 2), (1, 2)))
+    x, y, z = (torch.einsum("...cij,...nj->...cni", R, means) + t[..., None, :]).unbind(-1)
     visible = (z > view.near_plane) & (z < view.far_plane)
     inverse_z = 1 / torch.where(visible, z, 1)
     u, v = x * inverse_z, y * inverse_z
@@ -93,19 +93,19 @@ def _project(means: Tensor, quats: Tensor, scales: Tensor, opacities: Tensor, vi
     v_clamped = torch.clamp(v, -(cy / fy + margin_y), (view.height - cy) / fy + margin_y)
     rows = torch.stack(
         [
-            (fx * inverse_z)[..., None] * (R[:, None, 0] - u_clamped[..., None] * R[:, None, 2]),
-            (fy * inverse_z)[..., None] * (R[:, None, 1] - v_clamped[..., None] * R[:, None, 2]),
+            (fx * inverse_z)[..., None] * (R[..., None, 0, :] - u_clamped[..., None] * R[..., None, 2, :]),
+            (fy * inverse_z)[..., None] * (R[..., None, 1, :] - v_clamped[..., None] * R[..., None, 2, :]),
         ],
         dim=-2,
-    )  # [C, N, 2, 3], J W
-    M = rows @ (rotation_matrices(quats) * scales[:, None, :])
+    )  # [..., C, N, 2, 3], J W
+    M = rows @ (rotation_matrices(quats) * scales[..., None, :])[..., None, :, :, :]
     xx, xy, yy = (M[..., 0, :] ** 2).sum(-1), (M[..., 0, :] * M[..., 1, :]).sum(-1), (M[..., 1, :] ** 2).sum(-1)
     sharp = xx * yy - xy * xy
     xx, yy = xx + view.eps2d, yy + view.eps2d
     determinant = xx * yy - xy * xy
     visible = visible & (determinant > 0) & (determinant < LARGEST_DETERMINANT)
     xx, xy, yy, determinant = (torch.where(visible, value, fallback) for value, fallback in ((xx, 1), (xy, 0), (yy, 1), (determinant, 1)))
-    opacities = opacities.expand_as(z)
+    opacities = opacities[..., None, :].expand_as(z)
     if view.antialiased:
         ratio = sharp / determinant
         opacities = opacities * torch.where(ratio > 1e-12, ratio, 1e-12).sqrt()
@@ -242,7 +242,7 @@ def _contribution(chunks: _Chunks, table: Tensor, active: Tensor, index: Tensor,
 
 
 class _Composite(torch.autograd.Function):
-    """Splats [C, N, ...] with four channels -> (renders [C, H, W, 4], alphas [C, H, W, 1])."""
+    """Splats [..., C, N, ...] with four channels -> (renders [..., C, H, W, 4], alphas [..., C, H, W, 1])."""
 
     @staticmethod
     def forward(  # type: ignore[override]
@@ -257,9 +257,9 @@ class _Composite(torch.autograd.Function):
         width: int,
         height: int,
     ) -> tuple[Tensor, Tensor]:
-        shape = means2d.shape[:2]
+        shape = means2d.shape[:-1]
         table = torch.cat([means2d, conics, opacities[..., None], channels], dim=-1).reshape(-1, 10)
-        bins = _bin(means2d, radii, depths, width, height)
+        bins = _bin(means2d.flatten(0, -3), radii.flatten(0, -3), depths, width, height)
         chunks = _Chunks(bins, table.dtype)
         tiles = len(chunks.counts)
         transmittance = table.new_ones(tiles, TILE * TILE)
@@ -273,16 +273,17 @@ class _Composite(torch.autograd.Function):
             position += CHUNK
             active = chunks.remaining(active, position, transmittance)
         left = chunks.to_image(transmittance.abs()[:, None], width, height)
-        renders = chunks.to_image(image, width, height) + left * backgrounds[:, None, None]
+        renders = chunks.to_image(image, width, height) + left * backgrounds.reshape(-1, 1, 1, 4)
         ctx.shape, ctx.chunks, ctx.schedule = shape, chunks, schedule
         ctx.save_for_backward(table, renders, left)
-        return renders, 1 - left
+        return renders.unflatten(0, shape[:-1]), (1 - left).unflatten(0, shape[:-1])
 
     @staticmethod
     @torch.autograd.function.once_differentiable
     def backward(ctx: Any, v_renders: Tensor, v_alphas: Tensor) -> tuple[Tensor | None, ...]:  # type: ignore[override]
         table, renders, left = ctx.saved_tensors
         chunks = ctx.chunks
+        v_renders, v_alphas = v_renders.reshape(renders.shape), v_alphas.reshape(left.shape)
         v_pixels = chunks.to_tiles(v_renders)
         behind = chunks.to_tiles((renders * v_renders).sum(-1, keepdim=True) - left * v_alphas)[:, 0]
         transmittance = table.new_ones(len(v_pixels), TILE * TILE)
@@ -315,14 +316,14 @@ class _Composite(torch.autograd.Function):
             v_splats = torch.cat([v_splats, part.weight @ v.transpose(1, 2)], dim=-1) * there[..., None]
             v_table.index_add_(0, index.reshape(-1), v_splats.reshape(-1, 10))
         v_means2d, v_conics, v_opacities, v_channels = v_table.reshape(*ctx.shape, 10).split([2, 3, 1, 4], dim=-1)
-        v_backgrounds = (left * v_renders).sum((1, 2))
+        v_backgrounds = (left * v_renders).sum((1, 2)).unflatten(0, ctx.shape[:-1])
         return v_means2d, v_conics, v_opacities[..., 0], v_channels, v_backgrounds, None, None, None, None
 
 
 def rasterize(
     means: Tensor, quats: Tensor, scales: Tensor, opacities: Tensor, colors: Tensor, backgrounds: Tensor, view: View
 ) -> tuple[Tensor, Tensor, dict[str, Any]]:
-    """Renders [C, H, W, 4] (red, green, blue, depth), alphas [C, H, W, 1] and meta. `colors` is [N, K, 3]."""
+    """Renders [..., C, H, W, 4] (red, green, blue, depth), alphas [..., C, H, W, 1] and meta. `colors` is [..., N, K, 3]."""
     viewmats, Ks = view.viewmats.to(means), view.Ks.to(means)
     view = view._replace(viewmats=viewmats, Ks=Ks)
     means, quats, scales, opacities, colors = without_unusable(means, quats, scales, opacities, colors)
@@ -330,12 +331,13 @@ def rasterize(
     if splats.means2d.requires_grad:
         splats.means2d.retain_grad()
     if view.sh_degree is None:
-        rgb = colors[:, 0].expand(len(viewmats), -1, -1)
+        rgb = colors[..., None, :, 0, :].expand(*splats.depths.shape, 3)
     else:
-        eyes = -torch.einsum("cji,cj->ci", viewmats[:, :3, :3], viewmats[:, :3, 3])
-        rgb = torch.clamp_min(spherical_harmonics(view.sh_degree, means - eyes[:, None], colors) + 0.5, 0.0)
+        eyes = -torch.einsum("...cji,...cj->...ci", viewmats[..., :3, :3], viewmats[..., :3, 3])
+        directions = means[..., None, :, :] - eyes[..., None, :]
+        rgb = torch.clamp_min(spherical_harmonics(view.sh_degree, directions, colors[..., None, :, :, :]) + 0.5, 0.0)
     channels = torch.cat([rgb, splats.depths[..., None]], dim=-1)
-    backgrounds = torch.cat([backgrounds.to(means), means.new_zeros(len(viewmats), 1)], dim=-1)
+    backgrounds = torch.cat([backgrounds.to(means), means.new_zeros(*viewmats.shape[:-2], 1)], dim=-1)
     hidden = (splats.depths.detach(), splats.radii, view.width, view.height)
     renders, alphas = _Composite.apply(splats.means2d, splats.conics, splats.opacities, channels, backgrounds, *hidden)
     if view.expected_depth:

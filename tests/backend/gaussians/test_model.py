@@ -11,7 +11,7 @@ from backend.cameras import orbit_camera
 from backend.config import GaussiansConfig
 from backend.errors import InputError
 from backend.gaussians.model import GaussianModel, rgb_to_sh, sh_to_rgb
-from backend.gaussians.rendering import render_cameras
+from backend.gaussians.rendering import render, render_cameras, stack_cameras
 from backend.gaussians.splat_file import is_splat_file, property_names
 
 
@@ -164,7 +164,7 @@ def test_create_render_and_clamp():
     torch.testing.assert_close(model.params["scales"].exp(), torch.full((1, 3), 0.2))
     camera = orbit_camera(30, 10, 3.0, 40, 33)
     viewmats, Ks = torch.tensor(camera.viewmat[None], dtype=torch.float32), torch.tensor(camera.K[None], dtype=torch.float32)
-    output = model.render(viewmats, Ks, 33, 33, torch.zeros(1, 3))
+    output = render(model.params, viewmats, Ks, 33, 33, torch.zeros(1, 3))
     assert output.rgb.shape == (1, 33, 33, 3) and output.alpha.shape == output.depth.shape == (1, 33, 33, 1)
     assert output.rgb[0, 16, 16].tolist() == pytest.approx([0.99, 0.495, 0.0], abs=1e-3)
     assert output.depth[0, 16, 16, 0].item() == pytest.approx(3.0, rel=1e-5)
@@ -172,6 +172,24 @@ def test_create_render_and_clamp():
         model.params["scales"][:] = torch.tensor([[-20.0, 0.0, 20.0]])
     model.clamp_()
     assert model.params["scales"].exp()[0].tolist() == pytest.approx([0.01, 0.2, 0.2])
+
+
+def test_copies_keep_their_gradients_apart():
+    model = make(50, degree=1)
+    cameras = [orbit_camera(azimuth, 10, 3.0, 40, 33) for azimuth in (0, 120)]
+    viewmats, Ks = stack_cameras(cameras, model.device)
+    copies = model.copies(2)
+    for name, copy in copies.items():
+        assert copy.is_leaf and copy.shape == (2, *model.params[name].shape)
+        assert copy.data_ptr() == model.params[name].data_ptr(), "no memory of its own"
+    together = render(copies, viewmats[:, None], Ks[:, None], 33, 33)
+    together.rgb.square().sum().backward()
+    for k in range(2):
+        alone = render(model.params, viewmats[k : k + 1], Ks[k : k + 1], 33, 33)
+        assert torch.equal(together.rgb[k], alone.rgb) and alone.rgb.std() > 0.01
+        gradients = torch.autograd.grad(alone.rgb.square().sum(), list(model.params.values()))
+        for copy, gradient in zip(copies.values(), gradients, strict=True):
+            assert torch.equal(copy.grad[k], gradient)
 
 
 def test_centres_beyond_the_ball_come_back_onto_it_and_others_stay():

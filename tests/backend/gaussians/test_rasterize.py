@@ -320,6 +320,53 @@ def test_numba_gives_the_same_bits_on_any_number_of_threads():
         assert all(torch.equal(a, b) for a, b in zip(results[0], other, strict=True))
 
 
+@pytest.mark.parametrize("antialiased", [False, True], ids=["classic", "antialiased"])
+@pytest.mark.parametrize("degree", [None, 0, 2])
+@pytest.mark.parametrize("implementation", IMPLEMENTATIONS)
+def test_each_batch_is_drawn_as_if_alone(implementation, degree, antialiased):
+    """Three batches of two cameras, one of which has nothing in view; one Gaussian is unusable in one batch only."""
+    mode = {"rasterize_mode": "antialiased" if antialiased else "classic", "sh_degree": degree, "implementation": implementation}
+    batches = [scene(40, degree, seed) for seed in range(3)]
+    batches[1][1][7] = 0  # no rotation
+    batches[2][0][:] += 100
+    poses = [tuple(cameras(azimuth, azimuth + 50)) for azimuth in (0, 120, 240)]
+    backgrounds = torch.rand(3, 2, 3, generator=torch.Generator().manual_seed(2))
+    weight = torch.randn(3, 2, 32, 40, 5, generator=torch.Generator().manual_seed(3))
+
+    def drawn(gaussians, viewmats, Ks, background, weight):
+        inputs = [x.clone().requires_grad_() for x in (*gaussians, background)]
+        renders, alphas, meta = draw(inputs[:5], viewmats, Ks, backgrounds=inputs[5], **mode)
+        (torch.cat([renders, alphas], -1) * weight).sum().backward()
+        seen = [meta[name].detach() for name in ("means2d", "conics", "depths", "opacities", "radii")]
+        return [renders.detach(), alphas.detach(), *(x.grad for x in inputs), meta["means2d"].grad, *seen], meta
+
+    stacked = [torch.stack(group) for group in zip(*batches, strict=True)]
+    together, meta = drawn(stacked, *(torch.stack(group) for group in zip(*poses, strict=True)), backgrounds, weight)
+    assert meta["n_cameras"] == 2
+    alone = [drawn(*each)[0] for each in zip(batches, *zip(*poses, strict=True), backgrounds, weight, strict=True)]
+    assert alone[0][0].std() > 0.05
+    for whole, parts in zip(together, zip(*alone, strict=True), strict=True):
+        torch.testing.assert_close(whole, torch.stack(parts), rtol=1e-4, atol=1e-5)
+        if implementation == "numba":
+            assert torch.equal(whole, torch.stack(parts))
+
+
+def test_gsplats_own_pieces_take_the_same_batches():
+    """Shapes of batches are gsplat's."""
+    gaussians, (viewmats, Ks) = scene(30, None), cameras(0, 40, 90, 200)
+    project = import_quietly("gsplat.cuda._torch_impl")._fully_fused_projection
+    copies = [x.expand(2, *x.shape) for x in gaussians]
+    viewmats, Ks = viewmats.view(2, 2, 4, 4), Ks.view(2, 2, 3, 3)
+    covariances = import_quietly("gsplat.cuda._torch_impl")._quat_scale_to_covar_preci(*copies[1:3], compute_preci=False)[0]
+    radii, means2d, depths, conics, _ = project(copies[0], covariances, viewmats, Ks, 40, 32)
+    for implementation in IMPLEMENTATIONS:
+        _, _, meta = draw(copies, viewmats, Ks, implementation=implementation)
+        visible = (meta["radii"] > 0).all(-1)
+        assert visible.any() and meta["radii"].shape == radii.shape
+        for name, theirs in {"means2d": means2d, "depths": depths, "conics": conics}.items():
+            torch.testing.assert_close(meta[name][visible].detach(), theirs[visible], rtol=1e-4, atol=1e-4)
+
+
 @pytest.mark.parametrize("implementation", IMPLEMENTATIONS)
 def test_render_modes(implementation):
     gaussians, views = scene(30, None), list(cameras(0))
@@ -430,6 +477,11 @@ def test_gsplat_is_imported_without_compiling_or_printing(tmp_path):
         ({"render_mode": "depth"}, "render_mode"),
         ({"rasterize_mode": "fast"}, "rasterize_mode"),
         ({"backgrounds": torch.zeros(3)}, "backgrounds"),
+        ({"means": torch.zeros(3)}, "means"),
+        ({"means": torch.zeros(2, 5, 3)}, "quats"),
+        ({"viewmats": torch.eye(4)}, "viewmats"),
+        ({"viewmats": torch.eye(4).expand(2, 1, 4, 4)}, "viewmats"),
+        ({"sh_degree": 1, "colors": torch.zeros(2, 5, 4, 3)}, "colors"),
     ],
 )
 def test_arguments_that_do_not_fit_are_named(change, message):

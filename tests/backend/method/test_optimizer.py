@@ -11,6 +11,7 @@ from torch import Tensor
 
 from backend.checkpoint import flatten, unflatten
 from backend.errors import PriorError, ResourceError
+from backend.gaussians.rendering import render
 from backend.guidance.prior import DiffusionPrior
 from backend.guidance.prompts import ViewConditioning
 from backend.guidance.rules import RULES, Guidance, Moment, Rule
@@ -27,7 +28,7 @@ def test_main_gradient_is_that_of_the_squared_distance_to_the_denoised_image() -
     views = run.sample_views([3, 20])
     gradients, losses = run.main_gradients(views, [400, 700])
     for k, (own, t) in enumerate(zip(views.slices, (400, 700), strict=True)):
-        image = run.model.render(views.viewmats[own], views.Ks[own], 24, 24, views.background[own]).rgb
+        image = render(run.model.params, views.viewmats[own], views.Ks[own], 24, 24, views.background[own]).rgb
         objective = 0.5 * (image * 2 - 1).square().sum() / 4
         expected = torch.autograd.grad(objective, list(run.model.params.values()))
         for (name, gradient), reference in zip(gradients.items(), expected, strict=True):
@@ -289,7 +290,7 @@ def test_renders_are_drawn_to_a_rules_target_too() -> None:
     runs = [distillation(config(*sets, f"guidance.hifa_image_weight={weight}"), LatentPrior()) for weight in (0.0, 0.1)]
     views = runs[0].sample_views([3, 4])
     without, with_target = (run.main_gradients(views, [400, 400])[0]["sh0"].sum(dim=0) for run in runs)
-    image = runs[0].model.render(views.viewmats, views.Ks, 24, 24, views.background).rgb.permute(0, 3, 1, 2)
+    image = render(runs[0].model.params, views.viewmats, views.Ks, 24, 24, views.background).rgb.permute(0, 3, 1, 2)
     guidance = distillation(config(*sets), LatentPrior())
     z = guidance.prior.encode_images(image).detach()
     words = guidance.prompts.views(views.azimuths.tolist(), views.elevations.tolist(), views.viewmats)

@@ -9,6 +9,8 @@ import torch
 from backend.cameras import orbit_camera
 from backend.config import OptimizerConfig
 from backend.gaussians.model import GaussianModel
+from backend.gaussians.rendering import render, render_features
+from backend.method import surface_terms as module
 from backend.method.surface_terms import depth_moments, depth_normals, distortion, facing_normals, flatness, normal_error, surface_terms
 
 SIZE = 33  # odd: the middle pixel's centre lies on the optical axis
@@ -35,8 +37,8 @@ def gaussians(means, scales, opacities, quats=None, dtype=torch.float64):
 
 
 def value(model, viewmats, Ks, size=SIZE, **weights):
-    rendered = model.render(viewmats, Ks, size, size)
-    return surface_terms(model, rendered, viewmats, Ks, OptimizerConfig(**weights))
+    rendered = render(model.params, viewmats, Ks, size, size)
+    return surface_terms(model.params, *rendered[1:3], viewmats, Ks, OptimizerConfig(**weights))
 
 
 def turned(degrees):
@@ -73,8 +75,8 @@ def test_distortion_of_two_gaussians_on_a_ray():
     model = gaussians([[0, -0.2, 0], [0, 0.2, 0]], 0.3, [0.6, 0.5])
     points = model.params["means"] @ viewmats[0, :3, :3].T + viewmats[0, :3, 3]
     torch.testing.assert_close(points[:, 2].detach(), torch.tensor([2.8, 3.2], dtype=torch.float64))
-    alpha = model.render(viewmats, Ks, SIZE, SIZE).alpha[0, ..., 0]
-    moments = model.render_features(depth_moments(points[:, 2], viewmats[0, 2, 3]), viewmats, Ks, SIZE, SIZE)[0]
+    alpha = render(model.params, viewmats, Ks, SIZE, SIZE).alpha[0, ..., 0]
+    moments = render_features(model.params, depth_moments(points[:, 2], viewmats[0, 2, 3]), viewmats, Ks, SIZE, SIZE)[0]
     middle = SIZE // 2
     assert alpha[middle, middle].item() == pytest.approx(0.8)
     assert distortion(alpha, moments)[middle, middle].item() == pytest.approx(0.6 * 0.2 * 0.4**2)
@@ -119,7 +121,7 @@ def test_disks_seen_from_the_edge_have_the_whole_coverage_as_error():
     x, z = np.meshgrid(np.linspace(-1, 1, 41), np.linspace(-1, 1, 41))
     means = np.stack([x.ravel(), np.zeros(x.size), z.ravel()], 1)
     model = gaussians(means, [0.1, 0.1, 0.01], np.full(len(means), 0.9))
-    alpha = model.render(viewmats, Ks, SIZE, SIZE).alpha[0, ..., 0]
+    alpha = render(model.params, viewmats, Ks, SIZE, SIZE).alpha[0, ..., 0]
     assert value(model, viewmats, Ks, normal_consistency=1.0).item() == pytest.approx(alpha[1:-1, 1:-1].sum().item(), rel=1e-6)
 
 
@@ -131,12 +133,12 @@ def test_a_tilted_plane_wants_its_disks_tilted_alike(axis_turn):
     tilt = math.radians(30)
     means = np.stack([x.ravel(), -v.ravel() * math.sin(tilt), v.ravel() * math.cos(tilt)], 1)
     model = gaussians(means, [0.02, 0.0005, 0.02], np.full(len(means), 0.95), quats=[turned(axis_turn)] * len(means))
-    rendered = model.render(viewmats, Ks, 65, 65)
+    rendered = render(model.params, viewmats, Ks, 65, 65)
     inner = rendered.alpha[0, 20:45, 20:45, 0]
     assert inner.min() > 0.9
     points = model.params["means"] @ viewmats[0, :3, :3].T + viewmats[0, :3, 3]
-    normals = model.render_features(
-        facing_normals(model.params["quats"], model.params["scales"], points, viewmats[0]), viewmats, Ks, 65, 65
+    normals = render_features(
+        model.params, facing_normals(model.params["quats"], model.params["scales"], points, viewmats[0]), viewmats, Ks, 65, 65
     )
     error = normal_error(rendered.alpha[0, ..., 0], rendered.depth[0, ..., 0], normals[0], Ks[0])[19:44, 19:44]
     assert (error / inner).mean().item() == pytest.approx(1 - math.cos(math.radians(axis_turn - 30)), abs=0.02)
@@ -187,10 +189,10 @@ def test_edges_and_emptiness_have_no_normal():
 def test_without_weights_nothing_is_drawn(monkeypatch):
     viewmats, Ks = camera()
     model = gaussians([[0, 0, 0]], 0.2, [0.5])
-    rendered = model.render(viewmats, Ks, SIZE, SIZE)
-    monkeypatch.setattr(GaussianModel, "render_features", lambda *arguments, **options: pytest.fail("no render is needed"))
-    assert surface_terms(model, rendered, viewmats, Ks, OptimizerConfig()).item() == 0
-    assert surface_terms(model, rendered, viewmats, Ks, OptimizerConfig(flatness=0.5)).item() == pytest.approx(0.5)
+    rendered = render(model.params, viewmats, Ks, SIZE, SIZE)
+    monkeypatch.setattr(module, "render_features", lambda *arguments, **options: pytest.fail("no render is needed"))
+    assert surface_terms(model.params, *rendered[1:3], viewmats, Ks, OptimizerConfig()).item() == 0
+    assert surface_terms(model.params, *rendered[1:3], viewmats, Ks, OptimizerConfig(flatness=0.5)).item() == pytest.approx(0.5)
 
 
 @pytest.mark.parametrize("name", ["flatness", "depth_distortion", "normal_consistency"])
@@ -225,8 +227,8 @@ def test_a_wider_picture_of_the_same_scene_has_the_same_terms():
     for width in (21, 33):
         view = orbit_camera(10, 20, 3.0, 40.0, width, 21)
         viewmats, Ks = torch.tensor(view.viewmat)[None], torch.tensor(view.K)[None]
-        rendered = model.render(viewmats, Ks, width, 21)
-        totals.append(surface_terms(model, rendered, viewmats, Ks, OptimizerConfig(**WEIGHTS)).item())
+        rendered = render(model.params, viewmats, Ks, width, 21)
+        totals.append(surface_terms(model.params, *rendered[1:3], viewmats, Ks, OptimizerConfig(**WEIGHTS)).item())
     assert totals[0] == pytest.approx(totals[1]) and totals[0] > 0.001
 
 
@@ -241,8 +243,8 @@ def test_terms_are_finite_with_gradients_on_any_cloud_and_are_means_over_the_vie
     settings = OptimizerConfig(depth_distortion=1.0, normal_consistency=1.0)
 
     def of(viewmats, Ks):
-        rendered = model.render(viewmats, Ks, SIZE, SIZE, implementation=implementation)
-        return surface_terms(model, rendered, viewmats, Ks, settings, implementation)
+        rendered = render(model.params, viewmats, Ks, SIZE, SIZE, implementation=implementation)
+        return surface_terms(model.params, *rendered[1:3], viewmats, Ks, settings, implementation)
 
     total = of(viewmats, Ks)
     assert total.item() == pytest.approx(np.mean([of(*one).item() for one in cameras]), rel=1e-4)

@@ -31,13 +31,18 @@ def flat(gradients):
     return torch.cat([g.reshape(-1) for g in gradients.values()])
 
 
+def of_regions(*regions):
+    """The gradients of a step in several regions, each {group: [rows, ...]}."""
+    return RegionGradients.of({name: torch.stack([region[name] for region in regions]) for name in regions[0]})
+
+
 def record(fusion, region, t, iteration, gradients):
     """A step in one region."""
-    fusion.record([region], [t], iteration, RegionGradients.of([gradients]))
+    fusion.record([region], [t], iteration, of_regions(gradients))
 
 
 def fuse(fusion, region, t, iteration, gradients, **options):
     """A step in one region: its fused gradients, and its report's fields."""
-    result = fusion.fuse([region], [t], iteration, RegionGradients.of([gradients]), **options)
+    result = fusion.fuse([region], [t], iteration, of_regions(gradients), **options)
     (report,) = result.reports
     return SimpleNamespace(gradients={name: g[0] for name, g in result.gradients.items()}, **vars(report))

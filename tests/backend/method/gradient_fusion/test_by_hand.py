@@ -8,9 +8,8 @@ import torch
 
 from backend.config import FusionConfig
 from backend.method.gradient_fusion import GradientFusion
-from backend.method.region_gradients import RegionGradients
 
-from .gradients import DEFAULT, THREE, flat, fuse, group, make, record
+from .gradients import DEFAULT, THREE, flat, fuse, group, make, of_regions, record
 
 
 def test_eq10_by_hand():
@@ -106,7 +105,7 @@ def test_very_old_and_distant_neighbours_still_have_weights():
 
 
 def test_without_history_the_main_gradient_is_returned():
-    main = RegionGradients.of([group(3, 4)])
+    main = of_regions(group(3, 4))
     result = make().fuse([0], [500], 0, main)
     assert result.gradients is main
     (result,) = result.reports
@@ -119,7 +118,7 @@ def test_without_history_the_main_gradient_is_returned():
 def test_disabled_or_inactive_fusion_changes_nothing(changes, active):
     fusion = make(**changes)
     record(fusion, 1, 500, 0, group(1, 0))
-    main = RegionGradients.of([group(3, 4)])
+    main = of_regions(group(3, 4))
     result = fusion.fuse([0], [500], 1, main, active=active)
     assert result.gradients is main
     assert result.reports[0].neighbours == []
