@@ -245,9 +245,8 @@ class _Run:
                 told = now
                 self.emit(Progress(phase=phase, iteration=percent, total=100, memory=resident_bytes()))
 
-        mesh = meshing.textured_mesh(
-            splats, self.config.surface, self.config.texture, progress, np.random.default_rng(self.config.run.seed)
-        )
+        rng, lowest = np.random.default_rng(self.config.run.seed), self.config.grid.elevation_edges[0]
+        mesh = meshing.textured_mesh(splats, self.config.surface, self.config.texture, progress, rng, lowest)
         self.control.raise_if_cancelled()
         self._phase("export")
         write_asset(mesh, self.folder.asset_path)

@@ -29,6 +29,7 @@ def textured_mesh(
     texture: TextureConfig,
     progress: Callable[[float, str], None] = lambda share, phase: None,
     rng: np.random.Generator | None = None,
+    lowest: float | None = None,
 ) -> TexturedMesh:
     """The Gaussians as a closed mesh with a texture.
 
@@ -39,6 +40,7 @@ def textured_mesh(
         progress: told (share done 0..1, phase), the phase being "surface" or "texture", the same again while there is nothing new;
             may raise to stop the work.
         rng: turns the texture's cameras and orders its refinement; None: a generator seeded with 0.
+        lowest: elevation in degrees below which the Gaussians were not looked at, see `bake_texture`; None: there is none.
 
     Raises:
         SurfaceError: the Gaussians are too translucent to contain a surface, or it cannot be unwrapped.
@@ -51,7 +53,7 @@ def textured_mesh(
     from .mesh import Unwrapped
     from .surface import extract_surface
     from .unwrap import unwrap
-    from .views import gaussian_render
+    from .views import LOWEST_ELEVATION, gaussian_render
 
     draw = source if callable(source) else gaussian_render(source)
     rng = np.random.default_rng(0) if rng is None else rng
@@ -77,7 +79,8 @@ def textured_mesh(
     vertex_map, faces, uv = unwrap(vertices, faces, texture.size, tell_again)
     unwrapped = Unwrapped(vertices[vertex_map], normals[vertex_map], faces, uv)
     tell(0.65, "texture")
-    image = bake_texture(unwrapped, render, texture, rng, lambda share: tell(0.65 + 0.35 * share, "texture"))
+    lowest = LOWEST_ELEVATION if lowest is None else lowest
+    image = bake_texture(unwrapped, render, texture, rng, lambda share: tell(0.65 + 0.35 * share, "texture"), lowest)
     return TexturedMesh(unwrapped.vertices, unwrapped.normals, unwrapped.faces, unwrapped.uv, image)
 
 

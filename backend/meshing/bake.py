@@ -1,8 +1,8 @@
 """The base-colour texture: the Gaussians' renders, projected onto the mesh and then fitted to it.
 
-Projection blends, for every texel, the pixels of the views that see it, weighted by how squarely they do. What no view
-sees takes the colour of the nearest seen surface. Blending blurs, since views disagree by a fraction of a pixel; so the
-result is refined (`fitting`). Memory grows with the texture's size, not with the number of views.
+Projection blends, for every texel, the pixels of the views that see it, weighted by how squarely they do. What none of them sees
+continues what is around it (`unseen`). Blending blurs, since views disagree by a fraction of a pixel; so the result is refined (`fitting`).
+Memory grows with the texture's size, not with the number of views.
 """
 
 from __future__ import annotations
@@ -14,13 +14,13 @@ from numba import njit
 from scipy import ndimage
 from scipy.sparse import coo_matrix
 from scipy.sparse.csgraph import connected_components
-from scipy.spatial import cKDTree
 
 from ..config import TextureConfig
 from .fitting import EquationStore, make_plan, refine
-from .looks import Looks, View
+from .looks import LEAST_COSINE, Looks, View
 from .mesh import Unwrapped
-from .views import Render, in_threads, sphere_cameras
+from .unseen import continued_colors
+from .views import LOWEST_ELEVATION, Render, in_threads, sphere_cameras
 from .zbuffer import rasterize_mesh
 
 POINTS_AT_ONCE = 65536
@@ -36,6 +36,7 @@ def bake_texture(
     config: TextureConfig,
     rng: np.random.Generator,
     progress: Callable[[float], None] = lambda share: None,
+    lowest: float = LOWEST_ELEVATION,
 ) -> np.ndarray:
     """[S, S, 3] uint8, sRGB: the mesh's texture as the Gaussians show it; every texel has a colour.
 
@@ -45,33 +46,42 @@ def bake_texture(
         config: size, views, refinement.
         rng: turns the cameras and orders the refinement's batches.
         progress: told the share that is done, 0..1.
+        lowest: elevation in degrees below which the Gaussians were not looked at. Views from there are used for what no other shows, and
+            only roughly (`unseen`); those from above the horizon always count.
     """
     low, high = mesh.vertices.min(axis=0), mesh.vertices.max(axis=0)
     center = (low + high) / 2.0
     radius = float(np.linalg.norm(mesh.vertices - center, axis=1).max())
     cameras = sphere_cameras(config.views, center, radius, config.image_size, turn=float(rng.uniform(0.0, 360.0)))
-    looks = Looks(mesh, render, cameras)
-    plan = make_plan(config.refine, len(cameras), rng)
+    height = center[2] + np.linalg.norm(cameras[0].position - center) * np.sin(np.radians(min(lowest, 0.0)))
+    below = Looks(mesh, render, [camera for camera in cameras if camera.position[2] < height])
+    looks = Looks(mesh, render, [camera for camera in cameras if camera.position[2] >= height])
+    plan = make_plan(config.refine, len(looks.cameras), rng)
     store = EquationStore(looks, config.size, plan)
 
     face_index, barycentric = texel_map(mesh, config.size)
     covered = face_index >= 0
     corners = mesh.faces[face_index[covered]]
     weights = barycentric[covered][..., None]
-    positions = (mesh.vertices[corners] * weights).sum(axis=1)
-    normals = (mesh.normals[corners] * weights).sum(axis=1)
-    del face_index, barycentric, corners, weights
-    projection = Projection(positions, normals)
+    del face_index, barycentric
+    texels = Projection((mesh.vertices[corners] * weights).sum(axis=1), (mesh.normals[corners] * weights).sum(axis=1))
+    vertices, guesses = Projection(mesh.vertices, mesh.normals), Projection(mesh.vertices, mesh.normals)
 
     def take_in(i: int, view: View) -> View:
         store.offer(i, view)
         return view.without_faces()
 
-    for i, view in looks.map(take_in, range(len(cameras))):
-        projection.add(view)
+    for i, view in looks.map(take_in, range(len(looks.cameras))):
+        texels.add(view)
+        vertices.add(view)
         progress(0.6 * (i + 1) / len(cameras))
-    color, seen = projection.result()
-    color[~seen] = nearest_color(positions, color, seen)
+    for i, view in below.map(lambda _, view: view.without_faces(), range(len(below.cameras))):
+        guesses.add(view)
+        progress(0.6 * (len(looks.cameras) + i + 1) / len(cameras))
+    color, seen = texels.result()
+    if not seen.all():
+        colors = continued_colors(mesh, vertices.result(), guesses.result())
+        color[~seen] = (colors[corners[~seen]] * weights[~seen]).sum(axis=1)
     texture = np.zeros((config.size, config.size, 3), dtype=np.float32)
     texture[covered] = color
     texture = dilate(texture, covered)
@@ -141,17 +151,6 @@ class Projection:
         return self._total[:, :3] / np.maximum(self._total[:, 3:], 1e-6), seen
 
 
-def nearest_color(positions: np.ndarray, color: np.ndarray, seen: np.ndarray) -> np.ndarray:
-    """[U, 3] float32: for each of the U points not seen, the mean colour of the nearest seen ones in space; grey if there are none."""
-    unseen = positions[~seen]
-    if len(unseen) == 0 or not seen.any():
-        return np.full((len(unseen), 3), 0.5, dtype=np.float32)
-    stride = max(1, int(seen.sum()) // 100_000)
-    known, known_color = positions[seen][::stride], color[seen][::stride]
-    _, neighbours = cKDTree(known).query(unseen, k=min(8, len(known)))
-    return known_color[np.reshape(neighbours, (len(unseen), -1))].mean(axis=1)
-
-
 def dilate(texture: np.ndarray, covered: np.ndarray) -> np.ndarray:
     """[S, S, 3]: texels outside the charts take the colour of the nearest inside, so that lookups and mipmaps never mix in a background."""
     if not covered.any():
@@ -170,7 +169,7 @@ def _project(positions, normals, start, stop, color, alpha, depth, margin, E, K,
         length = np.sqrt(normals[m, 0] ** 2 + normals[m, 1] ** 2 + normals[m, 2] ** 2) + np.float32(1e-9)
         rx, ry, rz = center[0] - x, center[1] - y, center[2] - z
         cosine = (normals[m, 0] * rx + normals[m, 1] * ry + normals[m, 2] * rz) / (length * np.sqrt(rx * rx + ry * ry + rz * rz))
-        if cosine < np.float32(0.1):
+        if cosine < LEAST_COSINE:
             continue
         cz = E[2, 0] * x + E[2, 1] * y + E[2, 2] * z + E[2, 3]
         u = K[0, 0] * (E[0, 0] * x + E[0, 1] * y + E[0, 2] * z + E[0, 3]) / cz + K[0, 2]

@@ -17,7 +17,7 @@ from dataclasses import dataclass
 import numpy as np
 from numba import njit
 
-from .looks import Looks, View
+from .looks import LEAST_COSINE, Looks, View
 from .mesh import Unwrapped
 from .views import in_threads
 
@@ -180,7 +180,7 @@ def _fill_equations(
             s, t = x - x0, y - y0
             a, b, c, d = (1 - s) * (1 - t), s * (1 - t), (1 - s) * t, s * t
             opacity = a * alpha[y0, x0] + b * alpha[y0, x0 + 1] + c * alpha[y0 + 1, x0] + d * alpha[y0 + 1, x0 + 1]
-            if opacity < np.float32(0.5) or cosine < np.float32(0.15):
+            if opacity < np.float32(0.5) or cosine < LEAST_COSINE:
                 continue
             for k in range(3):
                 target[k, used] = a * color[y0, x0, k] + b * color[y0, x0 + 1, k] + c * color[y0 + 1, x0, k] + d * color[y0 + 1, x0 + 1, k]

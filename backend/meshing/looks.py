@@ -21,6 +21,9 @@ from .zbuffer import rasterize_mesh, supersampled
 FINE = 2
 """Mesh samples along a pixel's edge: visibility is decided, and the texture fitted, at this multiple of the renders' size."""
 
+LEAST_COSINE = np.float32(0.25)
+"""Between a surface's normal and the way to the camera. What is seen at a flatter angle than that counts as not seen."""
+
 MOST_AT_ONCE, PIXELS_AT_ONCE = 8, 1 << 22
 """The most views that are looked at together, and the most pixels that these may have, unless one alone has more."""
 

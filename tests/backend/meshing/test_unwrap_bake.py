@@ -20,7 +20,7 @@ from backend.config import TextureConfig
 from backend.errors import SurfaceError
 from backend.evaluation.metrics import psnr
 from backend.meshing import TexturedMesh, fitting, looks
-from backend.meshing.bake import Projection, bake_texture, dilate, faces_without_texel, nearest_color, texel_map
+from backend.meshing.bake import Projection, bake_texture, dilate, faces_without_texel, texel_map
 from backend.meshing.cleanup import vertex_normals
 from backend.meshing.fitting import EquationStore, make_plan, refine
 from backend.meshing.looks import Looks, View, look
@@ -255,15 +255,6 @@ def test_hidden_points_take_no_colour_from_what_hides_them(scene):
     _, seen = project(mesh.vertices, mesh.normals, views)
     is_large = np.linalg.norm(mesh.vertices, axis=1) > 0.4
     assert not seen[~is_large].any() and seen[is_large].mean() > 0.9
-
-
-def test_unseen_points_take_the_nearest_colour():
-    positions = np.array([[0.0, 0, 0], [1, 0, 0], [0.9, 0, 0], [5, 0, 0]])
-    color = np.array([[1.0, 0, 0], [0, 1, 0], [0, 0, 0], [0, 0, 0]], np.float32)
-    filled = nearest_color(positions, color, np.array([True, True, False, False]))
-    assert filled == pytest.approx(np.array([[0.5, 0.5, 0]] * 2))  # of so few, all count
-    assert nearest_color(positions, color, np.zeros(4, bool)) == pytest.approx(np.full((4, 3), 0.5))
-    assert nearest_color(positions, color, np.ones(4, bool)).shape == (0, 3)
 
 
 def test_dilation_fills_everything_with_the_nearest_texel():
