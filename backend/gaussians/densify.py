@@ -76,8 +76,8 @@ class Densifier:
         count = norm.shape[-1]
         if len(self._gradient) != count:
             self._forget(count)
-        self._gradient += norm.view(-1, count).sum(dim=0)
-        self._visits += visible.view(-1, count).sum(dim=0)
+        self._gradient += norm.flatten(0, -2).sum(dim=0)
+        self._visits += visible.flatten(0, -2).sum(dim=0)
 
     @torch.no_grad()
     def step(self, iteration: int, model: GaussianModel, optimizers: dict[str, torch.optim.Optimizer]) -> Remap | None:
