@@ -15,7 +15,7 @@ from scipy.spatial import cKDTree
 from .mesh import Unwrapped
 
 GUESS_WEIGHT = 0.1
-"""Of a vertex's guessed colour, beside 1 for each neighbour's: smooths over some three edges, which is less than a blotch."""
+"""Of a vertex's guessed colour, beside 1 for each neighbour's: what differs over less than some three edges is smoothed out."""
 
 STAND_IN_WEIGHT = 1e-3
 """Of the nearest known colour, where there is not even a guess: all but a continuation of what is around."""
