@@ -48,10 +48,7 @@ def render(
     """
     harmonics = params["sh0"] if "shN" not in params else torch.cat([params["sh0"], params["shN"]], dim=-2)
     renders, alphas, meta = rasterization(
-        params["means"],
-        params["quats"],
-        params["scales"].exp(),
-        params["opacities"].sigmoid(),
+        *_shapes(params),
         harmonics,
         viewmats,
         Ks,
@@ -71,10 +68,7 @@ def render_features(
     """[..., C, H, W, 3] sums over the Gaussians' features [..., N, 3], each weighted by what it contributes to the pixel; 0 where nothing
     is."""
     renders, _, _ = rasterization(
-        params["means"],
-        params["quats"],
-        params["scales"].exp(),
-        params["opacities"].sigmoid(),
+        *_shapes(params),
         features,
         viewmats,
         Ks,
@@ -84,6 +78,11 @@ def render_features(
         implementation=implementation,
     )
     return renders
+
+
+def _shapes(params: Mapping[str, Tensor]) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """The parameters but for colour, as the rasteriser takes them."""
+    return params["means"], params["quats"], params["scales"].exp(), params["opacities"].sigmoid()
 
 
 def stack_cameras(cameras: Sequence[Camera], device: torch.device) -> tuple[Tensor, Tensor]:

@@ -65,7 +65,7 @@ def bake_texture(
     weights = barycentric[covered][..., None]
     del face_index, barycentric
     texels = Projection((mesh.vertices[corners] * weights).sum(axis=1), (mesh.normals[corners] * weights).sum(axis=1))
-    vertices, guesses = Projection(mesh.vertices, mesh.normals), Projection(mesh.vertices, mesh.normals)
+    vertices = Projection(mesh.vertices, mesh.normals)
 
     def take_in(i: int, view: View) -> View:
         store.offer(i, view)
@@ -75,11 +75,12 @@ def bake_texture(
         texels.add(view)
         vertices.add(view)
         progress(0.6 * (i + 1) / len(cameras))
-    for i, view in below.map(lambda _, view: view.without_faces(), range(len(below.cameras))):
-        guesses.add(view)
-        progress(0.6 * (len(looks.cameras) + i + 1) / len(cameras))
     color, seen = texels.result()
     if not seen.all():
+        guesses = Projection(mesh.vertices, mesh.normals)
+        for i, view in below.map(lambda _, view: view.without_faces(), range(len(below.cameras))):
+            guesses.add(view)
+            progress(0.6 * (len(looks.cameras) + i + 1) / len(cameras))
         colors = continued_colors(mesh, vertices.result(), guesses.result())
         color[~seen] = (colors[corners[~seen]] * weights[~seen]).sum(axis=1)
     texture = np.zeros((config.size, config.size, 3), dtype=np.float32)
