@@ -11,7 +11,7 @@ import os
 import shutil
 import statistics
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -35,7 +35,7 @@ from .job import JobFolder
 from .job_lines import trace_visits
 from .memory import resident_bytes
 from .meshing.export import write_asset
-from .meshing.views import pixel_blur, with_pixel_blur
+from .meshing.views import gaussian_render, pixel_blur, with_pixel_blur
 from .method import timestep_sampling
 from .method.optimizer import Distillation, settled_opacity_entropy
 from .out_of_memory import free_caches, relief, retrying
@@ -204,10 +204,7 @@ class _Run:
         self.write_checkpoint()
         self.control.raise_if_cancelled()
         self.write_preview()
-        grid = self.distillation.grid
-        write_views(
-            self.folder, self.seen_gaussians(), grid, self.distillation.fov, range(len(grid)), check=self.control.raise_if_cancelled
-        )
+        self.write_views(range(len(self.distillation.grid)), check=self.control.raise_if_cancelled)
 
     def _step_down(self) -> None:
         """After memory ran out: back to the last checkpoint, with settings that need less."""
@@ -231,8 +228,7 @@ class _Run:
     def make_asset(self) -> dict[str, int]:
         """The textured mesh and the splats of the Gaussians as they are; returns counts for the result."""
         splats = self.seen_gaussians()
-        with atomic_path(self.folder.splats_path) as path:
-            splats.save_ply(path)
+        splats.save_ply(self.folder.splats_path)
         told = -1, ""
 
         def progress(share: float, phase: str) -> None:
@@ -246,7 +242,8 @@ class _Run:
                 self.emit(Progress(phase=phase, iteration=percent, total=100, memory=resident_bytes()))
 
         rng, lowest = np.random.default_rng(self.config.run.seed), self.config.grid.elevation_edges[0]
-        mesh = meshing.textured_mesh(splats, self.config.surface, self.config.texture, progress, rng, lowest)
+        render = gaussian_render(splats, self.config.run.rasterizer)
+        mesh = meshing.textured_mesh(render, self.config.surface, self.config.texture, progress, rng, lowest)
         self.control.raise_if_cancelled()
         self._phase("export")
         write_asset(mesh, self.folder.asset_path)
@@ -283,7 +280,8 @@ class _Run:
 
     def write_preview(self) -> None:
         """The asset as it is now, for those who wait for it."""
-        write_preview(self.folder, self.seen_gaussians(), float(np.mean(self.config.grid.distance_edges)), self.distillation.fov)
+        distance = float(np.mean(self.config.grid.distance_edges))
+        write_preview(self.folder, self.seen_gaussians(), distance, self.distillation.fov, self.config.run.rasterizer)
         self.emit(
             PreviewReady(
                 iteration=self.distillation.iteration,
@@ -291,6 +289,11 @@ class _Run:
                 splats=self.folder.preview_splats_path.name,
             )
         )
+
+    def write_views(self, regions: Sequence[int], check: Callable[[], None] = lambda: None) -> None:
+        """What these regions see now; see `previews.write_views`."""
+        grid, fov = self.distillation.grid, self.distillation.fov
+        write_views(self.folder, self.seen_gaussians(), grid, fov, regions, self.config.run.rasterizer, check)
 
     def _phase(self, name: str) -> None:
         self._current_phase = name
@@ -328,7 +331,7 @@ class _Run:
         if -1 in asked:
             self.write_preview()
         if regions := [region for region in asked if region >= 0]:
-            write_views(self.folder, self.seen_gaussians(), self.distillation.grid, self.distillation.fov, regions)
+            self.write_views(regions)
             for region in regions:
                 image = self.folder.view_path(region).relative_to(self.folder.path).as_posix()
                 self.emit(PreviewReady(iteration=self.distillation.iteration, image=image, region=region))

@@ -24,13 +24,16 @@ _BATCH = 6
 """Pictures rendered at once; bounds the memory, whatever the size of the grid."""
 
 
-def write_preview(folder: JobFolder, splats: GaussianModel, distance: float, fov: float) -> None:
-    """`preview.png`, the asset from four sides of that distance, and `preview.ply`, its Gaussians. Raises `OutputError`."""
+def write_preview(folder: JobFolder, splats: GaussianModel, distance: float, fov: float, implementation: str) -> None:
+    """`preview.png`, the asset from four sides of that distance, and `preview.ply`, its Gaussians. Raises `OutputError`.
+
+    Args:
+        implementation: that of the rasteriser which draws it.
+    """
     cameras = [orbit_camera(azimuth, PREVIEW_ELEVATION, distance, fov, PREVIEW_PIXELS) for azimuth in PREVIEW_AZIMUTHS]
-    rgb, _, _ = render_cameras(splats, cameras)
+    rgb, _, _ = render_cameras(splats, cameras, implementation=implementation)
     _save(torch.cat(list(rgb), dim=1), folder.preview_image_path)
-    with atomic_path(folder.preview_splats_path, durable=False) as path:
-        splats.save_ply(path)
+    splats.save_ply(folder.preview_splats_path, durable=False)
 
 
 def write_views(
@@ -39,11 +42,13 @@ def write_views(
     grid: ViewGrid,
     fov: float,
     regions: Sequence[int],
+    implementation: str,
     check: Callable[[], None] = lambda: None,
 ) -> None:
     """What the middle cameras of some regions see, on white: `views/region-000.png` and so on.
 
     Args:
+        implementation: that of the rasteriser which draws them.
         check: called now and then; may raise to stop the work.
 
     Raises:
@@ -56,7 +61,8 @@ def write_views(
     for first in range(0, len(regions), _BATCH):
         check()
         batch = regions[first : first + _BATCH]
-        rgb, _, _ = render_cameras(splats, [orbit_camera(a, e, d, fov, VIEW_PIXELS) for a, e, d in grid.centers[list(batch)]])
+        cameras = [orbit_camera(a, e, d, fov, VIEW_PIXELS) for a, e, d in grid.centers[list(batch)]]
+        rgb, _, _ = render_cameras(splats, cameras, implementation=implementation)
         for region, image in zip(batch, rgb, strict=True):
             _save(image, folder.view_path(region))
 

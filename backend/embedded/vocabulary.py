@@ -238,6 +238,11 @@ class Description:
         return self.colour or NATURAL_COLOURS[self.object]
 
     @property
+    def is_held_out(self) -> bool:
+        """Whether its object and the colour that is shown, named or natural, are a pair of `HELD_OUT`."""
+        return (self.object, self.base_colour) in HELD_OUT
+
+    @property
     def noun_phrase(self) -> str:
         """The canonical words without article and view, e.g. `striped orange cat`."""
         return " ".join(word for word in (self.material, self.colour, self.object) if word)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -78,6 +79,14 @@ class CountedPrior(DiffusionPrior):
     def decode(self, z: Tensor) -> Tensor:
         return z * 0.5 + 0.5 if self.blank else self.prior.decode(z)
 
+    @property
+    def progress(self) -> float:
+        return self.prior.progress
+
+    @progress.setter
+    def progress(self, progress: float) -> None:
+        self.prior.progress = progress
+
 
 def rows_per_iteration(config: GenerationConfig, prior: DiffusionPrior) -> float:
     """Predictions that an iteration asks of the prior, mean over a run: counted in a short one with a prior that answers nothing."""
@@ -102,8 +111,9 @@ def rows_per_iteration(config: GenerationConfig, prior: DiffusionPrior) -> float
 
 
 def distil(config: GenerationConfig, prior: DiffusionPrior, prompt: str) -> Outcome:
-    """The whole optimisation, and how near it came to the true object."""
-    counted = CountedPrior(prior)
+    """The whole optimisation, and how near it came to the true object. What the prior has drawn at random is forgotten afterwards, so
+    that another method's figures are the same with or without this one before it."""
+    counted, before = CountedPrior(prior), copy.deepcopy(prior.state_dict())
     config = settle(config, prior)
     distance = float(np.mean(config.grid.distance_edges))
     fov = config.grid.fov or prior.recommended.fov
@@ -114,6 +124,7 @@ def distil(config: GenerationConfig, prior: DiffusionPrior, prompt: str) -> Outc
     for _ in range(config.optimizer.iterations):
         run.step()
     seconds = time.monotonic() - started
+    prior.load_state_dict(before)
     seen = with_pixel_blur(model, fov, distance, run.resolution).to("cpu")
     description = described(prompt)
     found = None if description is None else score(gaussian_renderer(seen), description)

@@ -16,7 +16,7 @@ from ..control import Control
 from ..embedded import vocabulary, world
 from ..embedded.renderer import FOV
 from ..embedded.vocabulary import Description
-from ..files import atomic_path
+from ..files import atomic_path, remove_quietly
 from ..gaussians.model import GaussianModel
 from ..gaussians.rendering import render_cameras
 from ..job import JobFolder
@@ -26,6 +26,7 @@ from ..pipeline import run_job
 from ..protocol import JobSpec
 from .metrics import psnr, silhouette_iou
 from .truth import BACKGROUND, Renderer, score
+from .work_folders import job_in
 
 SHEET_AZIMUTHS = np.array([0.0, 60.0, 120.0, 180.0, 240.0, 300.0])
 SHEET_ELEVATION, SHEET_RESOLUTION = 15.0, 128
@@ -59,8 +60,18 @@ class Row:
 
 
 def measure(prompt: str, config: GenerationConfig, quality: str, folder: Path) -> Row:
-    """Runs the prompt as a job in `folder` and measures it; writes `sheet.png` and `portrait.png` there."""
+    """Runs the prompt as a job in `folder` and measures it; writes `sheet.png` and `portrait.png` there.
+
+    A job that an earlier process left there is removed: its time, which is reported, would be that of its last part.
+
+    Raises:
+        JobError: another process is at work on it.
+    """
     description = vocabulary.parse(prompt)
+    if (left := job_in(folder)) is not None:
+        with left.lock():
+            pass
+        remove_quietly(left.path)
     job = JobFolder.create(folder, JobSpec(prompt=prompt, quality=quality), config)
     started = time.monotonic()
     with job.lock():
@@ -77,7 +88,7 @@ def measure(prompt: str, config: GenerationConfig, quality: str, folder: Path) -
     save_image(mesh([portrait], 1.0)[0][0], folder / "portrait.png")
     return Row(
         prompt=prompt,
-        held_out=(description.object, description.colour) in vocabulary.HELD_OUT,
+        held_out=description.is_held_out,
         seconds=seconds,
         gaussians_psnr=gaussians_score.psnr,
         gaussians_iou=gaussians_score.iou,

@@ -1,7 +1,7 @@
 """`evaluate results`: generates a fixed list of prompts, measures each against its true object, and writes it up.
 
-Every prompt is a job of its own in a work folder, so an interrupted evaluation goes on where it stopped; what was asked
-for with other settings is none of it. Standard library only at import, so that the command line can show its help before
+Every prompt is a job of its own in a work folder, so an interrupted evaluation goes on with the prompt at which it stopped;
+what was asked for with other settings is none of it. Standard library only at import, so that the command line can show its help before
 an environment stands.
 """
 

@@ -23,11 +23,6 @@ def rgb_to_sh(rgb: Tensor) -> Tensor:
     return (rgb - 0.5) / SH_C0
 
 
-def sh_to_rgb(sh0: Tensor) -> Tensor:
-    """The colour that a constant coefficient is seen as: max(0, C0 sh0 + 0.5)."""
-    return torch.clamp_min(SH_C0 * sh0 + 0.5, 0.0)
-
-
 class GaussianModel:
     """N Gaussians as `torch.nn.Parameter`s, in the form in which they are optimised.
 
@@ -110,15 +105,16 @@ class GaussianModel:
         """A copy on `device`."""
         return GaussianModel({name: tensor.to(device) for name, tensor in self.state_dict().items()}, self.scale_range, self.bound)
 
-    def save_ply(self, path: Path | str) -> None:
-        """Write the standard 3DGS .ply, which every splat viewer reads; atomically."""
-        write_splats(Path(path), {name: np.asarray(tensor.cpu(), dtype=np.float32) for name, tensor in self.state_dict().items()})
+    def save_ply(self, path: Path | str, *, durable: bool = True) -> None:
+        """Write the standard 3DGS .ply, which every splat viewer reads; see `files.atomic_path`."""
+        groups = {name: np.asarray(tensor.cpu(), dtype=np.float32) for name, tensor in self.state_dict().items()}
+        write_splats(Path(path), groups, durable=durable)
 
     @classmethod
-    def load_ply(cls, path: Path | str, scale_range: tuple[float, float] = (0.0, math.inf)) -> GaussianModel:
+    def load_ply(cls, path: Path | str) -> GaussianModel:
         """Read a standard 3DGS .ply.
 
         Raises:
             InputError: the file is missing, damaged, or no 3DGS file.
         """
-        return cls({name: torch.from_numpy(array) for name, array in read_splats(Path(path)).items()}, scale_range)
+        return cls({name: torch.from_numpy(array) for name, array in read_splats(Path(path)).items()})

@@ -93,10 +93,14 @@ def stack_cameras(cameras: Sequence[Camera], device: torch.device) -> tuple[Tens
 
 @torch.no_grad()
 def render_cameras(
-    model: GaussianModel, cameras: Sequence[Camera], background: float | tuple[float, float, float] = 1.0
+    model: GaussianModel,
+    cameras: Sequence[Camera],
+    background: float | tuple[float, float, float] = 1.0,
+    *,
+    implementation: str = "auto",
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Colour [C, H, W, 3], coverage [C, H, W, 1] and expected depth [C, H, W, 1] from cameras of one size, to be looked at: no gradient."""
     viewmats, Ks = stack_cameras(cameras, model.device)
     colour = torch.as_tensor(background, dtype=torch.float32, device=model.device).expand(len(cameras), 3)
-    rendered = render(model.params, viewmats, Ks, cameras[0].width, cameras[0].height, colour)
+    rendered = render(model.params, viewmats, Ks, cameras[0].width, cameras[0].height, colour, implementation=implementation)
     return rendered.rgb, rendered.alpha, rendered.depth

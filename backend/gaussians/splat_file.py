@@ -38,8 +38,8 @@ def property_names(degree: int) -> list[str]:
     ]
 
 
-def write_splats(path: Path, groups: dict[str, np.ndarray]) -> None:
-    """Write the groups of `GaussianModel.params`, as float32 arrays."""
+def write_splats(path: Path, groups: dict[str, np.ndarray], *, durable: bool = True) -> None:
+    """Write the groups of `GaussianModel.params`, as float32 arrays; see `files.atomic_path`."""
     count = len(groups["means"])
     rest = groups.get("shN", np.zeros((count, 0, 3), np.float32))
     names = property_names(math.isqrt(rest.shape[1] + 1) - 1)
@@ -55,7 +55,7 @@ def write_splats(path: Path, groups: dict[str, np.ndarray]) -> None:
     properties = [f"property float {name}" for name in names]
     header = ["ply", "format binary_little_endian 1.0", f"element vertex {count}", *properties, "end_header", ""]
     body = np.concatenate(columns, axis=1).astype("<f4")
-    atomic_write_bytes(path, "\n".join(header).encode("ascii") + body.tobytes())
+    atomic_write_bytes(path, "\n".join(header).encode("ascii") + body.tobytes(), durable=durable)
 
 
 def _damaged(path: Path, what: str) -> InputError:

@@ -31,11 +31,11 @@ from .kinds import HUB_ID
 from .memory import Networks, choose_mode, compile_network, has_own_memory, vae_factor
 from .noise_schedule import FLOW, flow_input, to_noise
 from .pipeline_components import LOADING_ERRORS, Components, from_folder, quiet_libraries
-from .pipeline_files import COPY_AGAIN, MissingFileError, first_line, read_extra
+from .pipeline_files import COPY_AGAIN, MissingFileError, combined_fingerprint, first_line, read_extra
 from .prior import Conditioning, DiffusionPrior
 from .recommended import with_recommended
 from .single_file import from_single_file
-from .small_vae import SmallVae, combined_fingerprint, load_small_vae
+from .small_vae import SmallVae, load_small_vae
 
 SAME_READING = 1e-3
 """Embeddings that differ by no more than this share of their length are those of the same words."""

@@ -167,6 +167,11 @@ def fingerprint(files: Sequence[Path]) -> str:
     return digest.hexdigest()
 
 
+def combined_fingerprint(model: str, other: str) -> str:
+    """What names the weights of both."""
+    return hashlib.sha256(f"{model}+{other}".encode()).hexdigest()
+
+
 def read_tensors(path: Path, prefix: str = "") -> dict[str, Any]:
     """A safetensors file's tensors whose names begin with `prefix`, under the rest of their names.
 

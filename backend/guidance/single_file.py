@@ -6,6 +6,7 @@ that the file lies in, else the model's own on the hub, from which only what is 
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -21,7 +22,18 @@ from .hub import hub_folder
 from .kinds import SD2, VAE_PREFIXES, Encoder, Kind
 from .noise_schedule import read_schedule
 from .pipeline_components import Components, build, build_denoiser, load_vae, text_dtype, text_loader, vae_dtype
-from .pipeline_files import INDEX_FILE, TEXT_WEIGHTS, MissingFileError, fingerprint, read_index, read_json, read_tensors, weight_files
+from .pipeline_files import (
+    DENOISER_WEIGHTS,
+    INDEX_FILE,
+    TEXT_WEIGHTS,
+    MissingFileError,
+    combined_fingerprint,
+    fingerprint,
+    read_index,
+    read_json,
+    read_tensors,
+    weight_files,
+)
 from .recognition import SingleFile, UnsupportedModelError, recognise_file, recognise_folder
 from .text_encoders import TextReader, load_tokenizer
 
@@ -68,7 +80,7 @@ def from_single_file(path: Path, arithmetic: torch.dtype, device: torch.device, 
         texts=texts,
         alphas_cumprod=alphas_cumprod,
         prediction_type=prediction_type,
-        fingerprint=fingerprint([path]),
+        fingerprint=combined_fingerprint(fingerprint([path]), fingerprint(_borrowed(base, found))),
     )
     return told_apart(parts) if found.variant == SD2 and "prediction_type" not in found.schedule else parts
 
@@ -89,6 +101,16 @@ def companion(path: Path, found: SingleFile, *, half: bool, allow_download: bool
             raise
         message = f"'{path.name}' ({found.variant.label}) {_lacks(found.absent)}."
         raise PriorError(message, remedy=_remedy(found, allow_download)) from error
+
+
+def _borrowed(base: Path, found: SingleFile) -> list[Path]:
+    """What is read from the companion folder and makes a difference: its noise schedule, and the networks that the file lacks."""
+    texts = [encoder.component for encoder, prefix in zip(found.kind.encoders, found.text_prefixes, strict=True) if prefix is None]
+    files = [base / "scheduler" / "scheduler_config.json"]
+    for component in texts if found.has_vae else [*texts, "vae"]:
+        with contextlib.suppress(MissingFileError):  # an optional one
+            files += weight_files(base, component, DENOISER_WEIGHTS if component == "vae" else TEXT_WEIGHTS)
+    return files
 
 
 def _is_of(folder: Path, kind: Kind) -> bool:

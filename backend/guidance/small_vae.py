@@ -6,7 +6,6 @@ It maps between pictures and the same z as the VAE that it was distilled from, a
 
 from __future__ import annotations
 
-import hashlib
 from pathlib import Path
 from typing import Any
 
@@ -94,11 +93,6 @@ def load_small_vae(source: str, vae: Any, device: torch.device) -> SmallVae:
             remedy="Take the one that was distilled for this kind of model: taesd, taesdxl, taesd3 or taef1.",
         )
     return SmallVae(network.requires_grad_(False).eval().to(device), fingerprint([folder / "config.json", *weights]))
-
-
-def combined_fingerprint(model: str, small: str) -> str:
-    """What names the weights of both."""
-    return hashlib.sha256(f"{model}+{small}".encode()).hexdigest()
 
 
 def _find(source: str) -> Path:

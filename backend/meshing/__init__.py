@@ -17,14 +17,13 @@ if TYPE_CHECKING:
 
     from ..cameras import Camera
     from ..config import SurfaceConfig, TextureConfig
-    from ..gaussians.model import GaussianModel
     from .views import Render
 
-__all__ = ["TexturedMesh", "load", "textured_mesh", "warm_up"]
+__all__ = ["TexturedMesh", "load", "textured_mesh"]
 
 
 def textured_mesh(
-    source: Render | GaussianModel,
+    source: Render,
     surface: SurfaceConfig,
     texture: TextureConfig,
     progress: Callable[[float, str], None] = lambda share, phase: None,
@@ -34,7 +33,7 @@ def textured_mesh(
     """The Gaussians as a closed mesh with a texture.
 
     Args:
-        source: the Gaussians, or a callable that renders them (see `views.Render`: rgb on white, alpha, expected depth).
+        source: what renders them (see `views.Render`: rgb on white, alpha, expected depth), `views.gaussian_render` as a rule.
         surface: grid, views, face budget, smoothing.
         texture: size, views, refinement.
         progress: told (share done 0..1, phase), the phase being "surface" or "texture", the same again while there is nothing new;
@@ -53,9 +52,8 @@ def textured_mesh(
     from .mesh import Unwrapped
     from .surface import extract_surface
     from .unwrap import unwrap
-    from .views import LOWEST_ELEVATION, gaussian_render
+    from .views import LOWEST_ELEVATION
 
-    draw = source if callable(source) else gaussian_render(source)
     rng = np.random.default_rng(0) if rng is None else rng
     reached = 0.0, "surface"
 
@@ -69,7 +67,7 @@ def textured_mesh(
 
     def render(cameras: Sequence[Camera]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         tell_again()
-        return draw(cameras)
+        return source(cameras)
 
     tell(*reached)
     vertices, faces = extract_surface(render, surface, lambda share: tell(0.4 * share, "surface"))
@@ -88,38 +86,3 @@ def load() -> None:
     """Import all steps now."""
     for step in ("surface", "cleanup", "unwrap", "views", "bake"):
         importlib.import_module(f".{step}", __name__)
-
-
-def warm_up() -> None:
-    """Compile the numba kernels, or load them from the cache, by meshing a small grey ball."""
-    import numpy as np
-
-    from ..config import SurfaceConfig, TextureConfig
-    from .zbuffer import render_textured, sample_texture
-
-    cameras: list[Camera] = []
-
-    def ball(wanted: Sequence[Camera]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        cameras.extend(wanted)
-        images = [_ball_depth(camera, 0.5) for camera in wanted]
-        depth = np.nan_to_num(np.stack(images))
-        alpha = np.isfinite(images).astype(np.float32)
-        return np.where(alpha[..., None] > 0, np.float32(0.5), np.float32(1.0)) * np.ones(3, np.float32), alpha, depth
-
-    surface = SurfaceConfig(resolution=16, views=6, image_size=32, faces=100)
-    mesh = textured_mesh(ball, surface, TextureConfig(size=64, views=6, image_size=32, refine=1))
-    render_textured(mesh, cameras[-1])
-    sample_texture(mesh.texture, mesh.uv)
-
-
-def _ball_depth(camera: Camera, radius: float) -> np.ndarray:
-    """[H, W] float32: camera z of a ball around the origin, NaN beside it."""
-    import numpy as np
-
-    u, v = np.meshgrid(np.arange(camera.width) + 0.5, np.arange(camera.height) + 0.5)
-    pixels = np.stack([u, v, np.ones_like(u)], axis=-1)
-    rays = pixels @ np.linalg.inv(camera.K).T @ camera.viewmat[:3, :3]
-    # |position + z ray| = radius, for rays whose camera z is 1.
-    a, b = (rays**2).sum(axis=-1), rays @ camera.position
-    with np.errstate(invalid="ignore"):
-        return ((-b - np.sqrt(b**2 - a * (camera.position @ camera.position - radius**2))) / a).astype(np.float32)

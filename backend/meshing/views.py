@@ -59,12 +59,12 @@ def render_in_batches(render: Render, cameras: Sequence[Camera], batch: int = 8)
     return rgb, alpha, depth
 
 
-def gaussian_render(model: GaussianModel) -> Render:
-    """The Gaussians as a `Render`, without gradients."""
+def gaussian_render(model: GaussianModel, implementation: str = "auto") -> Render:
+    """The Gaussians as a `Render`, without gradients, drawn by an implementation of `rasterization`."""
     from ..gaussians.rendering import render_cameras
 
     def render(cameras: Sequence[Camera]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        rgb, alpha, depth = (values.cpu().numpy() for values in render_cameras(model, cameras))
+        rgb, alpha, depth = (values.cpu().numpy() for values in render_cameras(model, cameras, implementation=implementation))
         return rgb, alpha[..., 0], depth[..., 0]
 
     return render

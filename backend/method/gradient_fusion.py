@@ -41,14 +41,12 @@ class FusionReport:
             stored gradient, `cosine` {group: cosine between the stored and the main gradient, to six digits}.
         norm_main: {group: norm of the main gradient}.
         norm_projected: {group: norm of the sum of projected gradients as it was added, that is, after the cap}.
-        norm_uncapped: the same before the cap.
         norm_fused: {group: norm of the fused gradient}.
     """
 
     neighbours: list[dict[str, Any]]
     norm_main: dict[str, float]
     norm_projected: dict[str, float]
-    norm_uncapped: dict[str, float]
     norm_fused: dict[str, float]
 
 
@@ -136,7 +134,7 @@ class GradientFusion:
             peaks, squares = gradients.measured
             zero = dict.fromkeys(gradients, 0.0)
             by_group = [dict(zip(gradients, row, strict=True)) for row in (peaks * squares.sqrt()).tolist()]
-            return FusionResult(gradients, [FusionReport([], norm, dict(zero), dict(zero), dict(norm)) for norm in by_group])
+            return FusionResult(gradients, [FusionReport([], norm, dict(zero), dict(norm)) for norm in by_group])
         self._history.check(gradients)
         used = np.flatnonzero(weights.any(axis=0))
         weights = weights[:, used]
@@ -183,6 +181,11 @@ class GradientFusion:
         """Forgets one group's gradients in every region: after an opacity reset the old ones mean nothing."""
         self._history.clear_group(name)
 
+    def forget(self) -> None:
+        """Lets go of the history, and of the memory that it takes: from `stop` on nothing looks at it."""
+        if self._history:
+            self._history = GradientHistory(len(self._grid), STORAGE_DTYPES[self.config.storage], self.history_device)
+
     # State
 
     def state_dict(self) -> dict[str, Any]:
@@ -221,7 +224,7 @@ class GradientFusion:
         inner, stored = told[:, :, FACTS:].reshape(*peak.shape, 2, len(used)).transpose(2, 0, 3, 1)  # [R, U, G]
         capped = shrink**2 * length
         joined = np.maximum(square + 2 * shrink * along + capped, 0)
-        norms = np.sqrt([square, capped, length, joined]) * peak
+        norms = np.sqrt([square, capped, joined]) * peak
         cosines = (inner / np.maximum(np.sqrt(stored * square[:, None]), np.finfo(np.float32).tiny)).round(6)
         taken, ages = self._history.t[used].tolist(), (iteration - self._history.iteration[used]).tolist()
         reports = []

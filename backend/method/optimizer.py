@@ -22,7 +22,7 @@ from ..gaussians.model import GaussianModel
 from ..gaussians.rendering import RenderOutput, render
 from ..guidance.prior import DiffusionPrior, PriorDefaults
 from ..guidance.prompts import ViewPrompts
-from ..guidance.rules import Moment, make_rule
+from ..guidance.rules import Moment, Target, make_rule
 from ..settings_agreement import check_region_weights
 from .gradient_fusion import FusionReport, GradientFusion
 from .region_gradients import RegionGradients
@@ -88,7 +88,7 @@ class Distillation:
         self.iteration = 0
         seeds = np.random.SeedSequence(config.run.seed).spawn(5)
         self.rng = np.random.default_rng(seeds[0])
-        self.noise = torch.Generator(prior.device).manual_seed(int(seeds[1].generate_state(1)[0]))
+        self.noise = torch.Generator().manual_seed(int(seeds[1].generate_state(1)[0]))
         self.grid = ViewGrid.from_config(config.grid, prior.recommended.distance)
         self.fov = config.grid.fov or prior.recommended.fov
         self.opacity_entropy = settled_opacity_entropy(config.optimizer, prior.recommended)
@@ -126,6 +126,8 @@ class Distillation:
         self.descend(fused.gradients.total())
         if before_stop:
             self.fusion.record(views.regions, t, self.iteration, main)  # the unfused gradients
+        else:
+            self.fusion.forget()
         normalised = []
         for region, loss, at in zip(views.regions, losses, t, strict=True):
             normalised.append(self.regions.record(region, loss, at / self.prior.num_train_timesteps))
@@ -244,7 +246,7 @@ class Distillation:
         guidance = self.rule(z.detach(), timesteps, words, moment, self.noise)
         objective = (z * guidance.gradient).sum()
         if guidance.target is not None:
-            objective = objective + guidance.target_weight * pull(images, guidance.target)
+            objective = objective + pull(images, guidance.target)
         (gradient,) = torch.autograd.grad(objective, images)
         check_answer(guidance.loss, gradient)
         return guidance.loss.view(len(t), -1).mean(dim=1).tolist(), gradient.permute(0, 2, 3, 1).to(self.model.device)
@@ -335,11 +337,11 @@ def check_answer(*values: Tensor) -> None:
         )
 
 
-def pull(images: Tensor, target: Tensor) -> Tensor:
-    """1/2 |x - target|^2, summed over pixels and averaged over the views [V, 3, H, W]; of the target's size if they differ."""
-    if images.shape[-2:] != target.shape[-2:]:
-        images = F.interpolate(images, target.shape[-2:], mode="bilinear", antialias=True)
-    return 0.5 * (images - target).square().sum() / len(images)
+def pull(images: Tensor, target: Target) -> Tensor:
+    """weight / 2 |x - target|^2, summed over pixels and averaged over the views [V, 3, H, W]; of the target's size if they differ."""
+    if images.shape[-2:] != target.images.shape[-2:]:
+        images = F.interpolate(images, target.images.shape[-2:], mode="bilinear", antialias=True)
+    return 0.5 * (target.weight * (images - target.images).square().sum(dim=(1, 2, 3))).mean()
 
 
 def make_optimizers(model: GaussianModel, settings: OptimizerConfig) -> dict[str, torch.optim.Optimizer]:

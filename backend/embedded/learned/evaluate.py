@@ -100,7 +100,7 @@ def prompt_sets(pairs: int, rng: np.random.Generator) -> dict[str, list[Descript
             words.Description(name, None, material)
             for name in words.OBJECTS
             for material in words.MATERIALS
-            if (name, words.Description(name, None, material).base_colour) not in words.HELD_OUT
+            if not words.Description(name, None, material).is_held_out
         ],
     }
     result = {}

@@ -62,11 +62,6 @@ def paints() -> list[Paint]:
     return named + [Paint(None, material) for material in vocabulary.COLOURLESS_MATERIALS]
 
 
-def is_held_out(description: Description) -> bool:
-    """Whether the description's pair of object and colour is one that no part of the prior may be fitted to."""
-    return (description.object, description.base_colour) in vocabulary.HELD_OUT
-
-
 @dataclass(frozen=True)
 class Poses:
     """The directions, the same for every object.
@@ -277,5 +272,5 @@ def draw_description(rng: np.random.Generator) -> Description:
         material = None if rng.random() < 0.5 else vocabulary.MATERIALS[rng.integers(len(vocabulary.MATERIALS))]
         colour = None if rng.random() < 0.1 else colours[rng.integers(len(colours))]
         description = Description(name, colour, material)
-        if not is_held_out(description):
+        if not description.is_held_out:
             return description

@@ -14,8 +14,6 @@ from typing import NamedTuple
 
 from torch import Tensor
 
-GSPLAT_VERSION = "1.5.3"
-
 ALPHA_MAX = 0.999
 """Bound on one splat's alpha at a pixel (gsplat/cuda/csrc/RasterizeToPixels3DGSFwd.cu)."""
 

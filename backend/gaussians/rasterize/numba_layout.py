@@ -8,7 +8,7 @@ Shapes: B batches, C cameras, C / B of each batch, N Gaussians a batch, T tiles 
 are numbered through over the batches for projection, and within their batch everywhere else. float32 throughout.
 
 Kernels hold these constants, and those of `conventions`, as they were when compiled, and numba's cache on disk notices changes of a
-kernel's own file only: after a change here, delete `__pycache__`.
+kernel's own file only: after a change here, delete what is in NUMBA_CACHE_DIR (`environment.child_environ` says which folder that is).
 """
 
 from __future__ import annotations

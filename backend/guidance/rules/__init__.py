@@ -51,6 +51,19 @@ class Moment:
 
 
 @dataclass(frozen=True)
+class Target:
+    """What the renders are drawn to as well, by weight / 2 |x - images|^2 a view.
+
+    Attributes:
+        images: [B, 3, H, W] in 0..1.
+        weight: [B].
+    """
+
+    images: Tensor
+    weight: Tensor
+
+
+@dataclass(frozen=True)
 class Guidance:
     """A rule's answer.
 
@@ -58,13 +71,12 @@ class Guidance:
         gradient: dL/dz, like z; already averaged over the batch.
         loss: [B] mean squared difference of the two predictions that the rule compares (for SDS of predicted and true noise), the raw loss
             of sections 3.2 and 3.3.
-        target: images [B, 3, H, W] in 0..1 that the renders are drawn to as well, by target_weight / 2 |x - target|^2 a view.
+        target: pictures to come near to, if the rule has any.
     """
 
     gradient: Tensor
     loss: Tensor
-    target: Tensor | None = None
-    target_weight: float = 0.0
+    target: Target | None = None
 
 
 class Rule(ABC):
@@ -179,8 +191,8 @@ def share_of_nominal(scale: float, recommended: float) -> float:
 
 
 def draw_noise(z: Tensor, generator: torch.Generator) -> Tensor:
-    """eps, like z."""
-    return torch.randn(z.shape, generator=generator, device=z.device, dtype=z.dtype)
+    """eps, like z. It is drawn where the generator is: in main memory, so that a run goes on alike on whatever device it is taken up."""
+    return torch.randn(z.shape, generator=generator, device=generator.device, dtype=z.dtype).to(z.device)
 
 
 def add_noise(alphas_cumprod: Tensor, z: Tensor, t: Tensor, noise: Tensor) -> Tensor:

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from ..prompts import ViewConditioning
-from . import Guidance, Moment, Rule, add_noise, draw_noise, guided_noise, mean_square
+from . import Guidance, Moment, Rule, Target, add_noise, draw_noise, guided_noise, mean_square
 
 
 class DenoisedTarget(Rule):
@@ -34,11 +34,11 @@ class DenoisedTarget(Rule):
         per_noise = (alpha_bar / (1 - alpha_bar)).sqrt()
         residual = per_noise * (z - z_hat)
         gradient = self.clamped(self.weight(t) * residual, moment.progress) / len(z)
-        image_weight = self.config.hifa_image_weight * (self.weight(t) * per_noise).mean().item()
-        target = self.prior.decode(z_hat) if image_weight > 0 else None
-        if target is None or target.shape == z.shape:
+        images = self.prior.decode(z_hat) if self.config.hifa_image_weight > 0 else None
+        if images is None or images.shape == z.shape:
             return Guidance(gradient, mean_square(residual))
-        return Guidance(gradient, mean_square(residual), target, image_weight)
+        weight = self.config.hifa_image_weight * (self.weight(t) * per_noise).flatten()
+        return Guidance(gradient, mean_square(residual), Target(images, weight))
 
     def denoise(self, z_t: Tensor, t: Tensor, views: ViewConditioning, scale: float) -> Tensor:
         """z_hat."""

@@ -118,7 +118,9 @@ class ScoreCorrection(nn.Module):
             if name.endswith("bias") or name.startswith("leave"):
                 parameter.zero_()
             else:
-                parameter.normal_(0, (2 / parameter[0].numel()) ** 0.5, generator=generator)
+                drawn = torch.empty(parameter.shape, device=generator.device)
+                drawn.normal_(0, (2 / parameter[0].numel()) ** 0.5, generator=generator)
+                parameter.copy_(drawn)
 
     def forward(self, z_t: Tensor, prediction: Tensor, alpha_bar: Tensor) -> Tensor:
         signal = alpha_bar.flatten().float().clamp(1e-6, 1 - 1e-6)

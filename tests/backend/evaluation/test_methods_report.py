@@ -13,7 +13,17 @@ from PIL import Image
 from backend import cli, settings
 from backend.embedded.exact_prior import ExactPrior
 from backend.evaluation import methods
-from backend.evaluation.distil import HEADER_HEIGHT, LABEL_WIDTH, TILE, VIEWS, CountedPrior, contact_sheet, described, rows_per_iteration
+from backend.evaluation.distil import (
+    HEADER_HEIGHT,
+    LABEL_WIDTH,
+    TILE,
+    VIEWS,
+    CountedPrior,
+    contact_sheet,
+    described,
+    distil,
+    rows_per_iteration,
+)
 from backend.gaussians.initialize import initialize
 
 PROMPT = "a red cat"
@@ -65,6 +75,21 @@ def test_the_count_is_what_a_run_asks(prior):
     counted.predict_noise(torch.zeros(2, 3, 64, 64), torch.tensor([500, 500]), words)
     assert counted.rows == 2
     assert CountedPrior(prior, blank=True).predict_noise(torch.ones(3, 3, 8, 8), torch.zeros(3).long(), words).abs().sum() == 0
+
+
+def test_a_counted_prior_knows_how_far_the_run_is(prior):
+    counted = CountedPrior(prior)
+    counted.progress = 0.75
+    assert prior.progress == counted.progress == 0.75
+
+
+def test_a_method_makes_the_same_with_or_without_another_before_it(prior, monkeypatch):
+    """What the prior draws at random, whether it heeds the view word, is not what the method before it left."""
+    monkeypatch.setattr(prior, "reliability", 0.5)
+    monkeypatch.setattr("backend.evaluation.distil.score", lambda *arguments: None)
+    small = config("cograd3d", "optimizer.iterations=4", "optimizer.resolution_steps=[[0.0, 64]]")
+    first, second = (distil(small, prior, PROMPT).model.params["means"] for _ in range(2))
+    assert torch.equal(first, second)
 
 
 def test_words_of_another_world_have_no_truth():

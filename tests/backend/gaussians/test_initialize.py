@@ -9,10 +9,11 @@ from PIL import Image
 from backend.config import GaussiansConfig
 from backend.errors import InputError
 from backend.gaussians.initialize import FIT_RADIUS, initialize, neighbour_distance, sample_file
-from backend.gaussians.model import GaussianModel, sh_to_rgb
+from backend.gaussians.model import GaussianModel
 from backend.gaussians.rasterize.conventions import SH_C0
 
 from ..meshing.glb_files import CORNERS, FACES, write_glb
+from .harmonics import seen_colours
 
 
 def begin(seed=0, **settings):
@@ -29,7 +30,7 @@ def test_blob_fills_the_ball_evenly():
     assert radius.max() <= 0.5
     assert (radius < 0.5 / 2 ** (1 / 3)).float().mean().item() == pytest.approx(0.5, abs=0.02)
     assert torch.sigmoid(model.params["opacities"]).mean().item() == pytest.approx(0.1)
-    colors = sh_to_rgb(model.params["sh0"])
+    colors = seen_colours(model.params["sh0"])
     assert colors.mean().item() == pytest.approx(0.5, abs=0.01) and colors.std().item() == pytest.approx(0.05, abs=0.005)
 
 
@@ -209,7 +210,7 @@ def test_point_cloud_of_a_ply(tmp_path):
     model = begin(initial=str(tmp_path / "cloud.ply"), count=80)
     assert len(model) == 80
     assert (model.params["means"].norm(dim=1) <= FIT_RADIUS + 1e-6).float().mean() > 0.9
-    torch.testing.assert_close(sh_to_rgb(model.params["sh0"])[:, 0], torch.tensor([[0.0, 1, 0]]).repeat(80, 1))
+    torch.testing.assert_close(seen_colours(model.params["sh0"])[:, 0], torch.tensor([[0.0, 1, 0]]).repeat(80, 1))
 
 
 @pytest.mark.parametrize("count", [2, 3, 4, 8, 30])
@@ -354,7 +355,7 @@ def test_grown_points_lie_around_the_others(tmp_path):
 
 def test_grown_points_are_brighter_by_up_to_a_fifth():
     """GaussianDreamer's colour perturbation: U(0, 0.2) a channel."""
-    colors = sh_to_rgb(begin(initial="sphere", count=3000, grow=2.0, colour_noise=0.0).params["sh0"].detach()[:, 0])
+    colors = seen_colours(begin(initial="sphere", count=3000, grow=2.0, colour_noise=0.0).params["sh0"].detach()[:, 0])
     torch.testing.assert_close(colors[:1000], torch.full((1000, 3), 0.5))
     more = colors[1000:] - 0.5
     assert more.min() >= -1e-6 and more.max() <= 0.2 + 1e-6

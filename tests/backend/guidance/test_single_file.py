@@ -97,6 +97,21 @@ def test_a_denoiser_alone_takes_the_rest_from_its_model(folders: dict[str, Path]
     assert set(options["weights"]) == {"vae", "text_encoder", "text_encoder_2"}, "T5, the largest, is not fetched unasked"
 
 
+def test_what_a_file_takes_from_elsewhere_is_part_of_its_fingerprint(
+    folders: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    base = Path(shutil.copytree(folders["sdxl"], tmp_path / "base"))
+    monkeypatch.setattr("backend.guidance.single_file.hub_folder", lambda repo, **options: base)
+    whole = write_single_file(folders["sdxl"], "sdxl", tmp_path / "whole.safetensors")
+    part = write_single_file(folders["sdxl"], "sdxl", tmp_path / "part.safetensors", without=("vae",))
+    before = [load(path).fingerprint for path in (whole, part)]
+    assert [load(path).fingerprint for path in (whole, part)] == before
+    (weights,) = (base / "vae").glob("*.safetensors")
+    save_file({name: tensor * 0.5 for name, tensor in load_file(weights).items()}, weights)
+    after = [load(path).fingerprint for path in (whole, part)]
+    assert after[0] == before[0] and after[1] != before[1]
+
+
 def test_t5_that_is_nowhere_is_left_out(folders: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     base = Path(shutil.copytree(folders["sd3"], tmp_path / "base"))
     for weights in (base / "text_encoder_3").glob("*.safetensors"):

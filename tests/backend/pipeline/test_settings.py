@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from backend import settings
+from backend.gaussians import rasterize
 from backend.guidance.prior import PriorDefaults
 from backend.pipeline import settle
 
@@ -30,6 +31,15 @@ def test_every_module_can_be_left_out(tmp_path: Path, part: str) -> None:
     else:
         assert not any(line["neighbours"] for line in trace)
         assert all(line["norm_fused"] == line["norm_main"] for line in trace)
+
+
+def test_everything_is_drawn_by_the_rasteriser_that_was_asked_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    used, load = [], rasterize.load
+    monkeypatch.setattr(rasterize, "load", lambda name: used.append(name) or load(name))
+    solid = ("gaussians.initial=sphere", "gaussians.opacity=0.95", "gaussians.max_scale=0.2", "optimizer.iterations=2")
+    settled = config(*solid, "run.rasterizer=torch", "run.preview_every=1", "optimizer.resolution_steps=[[0.0, 32]]")
+    execute(make_job(tmp_path, settled), settled)
+    assert set(used) == {"torch"} and len(used) > 10
 
 
 def test_the_same_seed_repeats_and_another_does_not(tmp_path: Path) -> None:

@@ -16,7 +16,6 @@ from backend.embedded.pose_memory.pictures import (
     Poses,
     draw_description,
     draw_pictures,
-    is_held_out,
     log_clarity,
     paints,
     picture,
@@ -76,8 +75,8 @@ def test_there_is_a_paint_for_every_description() -> None:
 def test_nothing_is_fitted_to_a_pair_that_is_held_out() -> None:
     rng = np.random.default_rng(0)
     drawn = [draw_description(rng) for _ in range(4000)]
-    assert not any(is_held_out(description) for description in drawn)
-    assert is_held_out(Description(*sorted(vocabulary.HELD_OUT)[0]))
+    assert not any(description.is_held_out for description in drawn)
+    assert Description(*sorted(vocabulary.HELD_OUT)[0]).is_held_out
     assert {description.object for description in drawn} == set(vocabulary.OBJECTS)
     assert {description.material for description in drawn} == {None, *vocabulary.MATERIALS}
     assert {description.colour for description in drawn} == {None, *vocabulary.COLOURS}

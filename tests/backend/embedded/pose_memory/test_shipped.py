@@ -11,7 +11,6 @@ from torch import Tensor
 
 from backend.config import PriorConfig
 from backend.embedded import vocabulary, world
-from backend.embedded.pose_memory.pictures import is_held_out
 from backend.embedded.vocabulary import Description
 from backend.guidance.load import LEARNED_WEIGHTS, load_prior
 from backend.guidance.prior import DiffusionPrior
@@ -77,7 +76,7 @@ def test_they_know_every_object_in_every_paint_from_everywhere(prior: DiffusionP
 
 
 def test_one_of_these_was_held_out() -> None:
-    assert [is_held_out(description) for description in DESCRIPTIONS] == [False, True, False, False, False]
+    assert [description.is_held_out for description in DESCRIPTIONS] == [False, True, False, False, False]
 
 
 def test_the_words_decide_where_the_picture_does_not(prior: DiffusionPrior) -> None:

@@ -82,12 +82,18 @@ def test_renders_are_drawn_to_the_decoded_target_as_well() -> None:
     answer = call(make(prior, "hifa"), z, t)
     z_hat = z - answer.gradient * 2
     assert answer.target is not None
-    assert torch.allclose(answer.target, (z_hat * 0.5 + 0.5).repeat_interleave(2, 2).repeat_interleave(2, 3))
-    assert answer.target_weight == pytest.approx(0.1)
-    a = prior.alphas_cumprod[500].item()
-    weighed = call(make(prior, "hifa", hifa_image_weight=0.3, weighting="uniform"), z, t)
-    assert weighed.target_weight == pytest.approx(0.3 / sigma_of(a)), "the factor of the residual on z, before lambda"
-    assert torch.allclose(weighed.gradient, answer.gradient / sigma_of(a))
+    assert torch.allclose(answer.target.images, (z_hat * 0.5 + 0.5).repeat_interleave(2, 2).repeat_interleave(2, 3))
+    assert answer.target.weight.tolist() == pytest.approx([0.1, 0.1])
+
+
+def test_the_weighting_of_the_residual_is_that_of_the_target_view_by_view() -> None:
+    prior = LatentToyPrior()
+    z, t = pictures(count=2), steps(300, 700)
+    plain, weighed = (call(make(prior, "hifa", hifa_image_weight=0.3, weighting=weighting), z, t) for weighting in ("auto", "uniform"))
+    factors = torch.tensor([1 / sigma_of(prior.alphas_cumprod[step].item()) for step in (300, 700)])
+    assert weighed.target is not None
+    assert torch.allclose(weighed.target.weight.float(), 0.3 * factors), "the factor of the residual on z, before lambda"
+    assert torch.allclose(weighed.gradient, plain.gradient * factors.view(-1, 1, 1, 1))
 
 
 def test_no_target_where_z_is_the_picture_itself_or_where_it_has_no_weight(prior: ToyPrior) -> None:

@@ -11,6 +11,7 @@ from backend.guidance.rules import (
     Moment,
     add_noise,
     combine_branches,
+    draw_noise,
     guided_branches,
     guided_noise,
     mean_square,
@@ -21,6 +22,14 @@ from backend.guidance.rules import (
 from tests.backend.guidance.rules.toy import ToyPrior, ask, call, make, pictures, seeded, sigma_of, steps
 
 RISING = ((0.0, 1.5), (1.0, 2.0))
+
+
+def test_noise_is_drawn_in_main_memory_whatever_the_device() -> None:
+    """The device's own random numbers could not be gone on with on another one; the `meta` device stands for it, which has none."""
+    drawn, elsewhere = seeded(), seeded()
+    first, _ = draw_noise(torch.zeros(2, 3), drawn), draw_noise(torch.zeros(2, 3, device="meta"), elsewhere)
+    assert elsewhere.get_state().equal(drawn.get_state())
+    assert first.equal(torch.randn(2, 3, generator=seeded()))
 
 
 # The guidance scale

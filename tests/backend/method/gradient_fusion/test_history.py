@@ -124,6 +124,20 @@ def test_clearing_a_group_leaves_the_others():
     assert result.neighbours[0]["cosine"]["opacities"] == 0
 
 
+def test_what_is_forgotten_takes_no_room_and_is_begun_anew():
+    generator = torch.Generator().manual_seed(0)
+    fusion, fresh = make(), make()
+    fusion.forget()
+    record(fusion, 1, 500, 0, {"a": torch.ones(3, 2)})
+    fusion.forget()
+    assert fusion.nbytes == 0
+    gradients, main = random_gradients(generator), random_gradients(generator)
+    assert torch.equal(fuse(fusion, 0, 500, 1, main).gradients["means"], main["means"])
+    for each in (fusion, fresh):
+        record(each, 1, 500, 2, gradients)
+    assert torch.equal(fuse(fusion, 0, 500, 3, main).gradients["means"], fuse(fresh, 0, 500, 3, main).gradients["means"])
+
+
 def test_a_missed_remap_is_noticed():
     fusion = make()
     record(fusion, 1, 500, 0, {"a": torch.ones(3, 2)})
