@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterator
 from .command_file import CommandFollower
 from .control import Control
 from .job import JobFolder
-from .protocol import Notice, decode_command
+from .protocol import Alive, Notice, decode_command
 from .wire import LineError, read_lines
 
 __all__ = ["following_commands", "obey", "read_commands", "watch_parent"]
@@ -42,7 +42,8 @@ def obey(line: bytes | LineError, control: Control, tell: Tell) -> None:
             raise line
         command = decode_command(line)
         if command is not None:
-            _log.info("command: %s", command)
+            # A lease is renewed every other second: the log is for what people asked for.
+            _log.log(logging.DEBUG if isinstance(command, Alive) else logging.INFO, "command: %s", command)
             control.apply(command)
     except LineError as error:
         _log.warning("%s", error)

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
+import os
+import time
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
@@ -15,6 +18,9 @@ from ..backend.protocol import JobSpec
 
 FOLDER = ".shapes"
 """Below the folder of all jobs, beside the jobs."""
+
+_NEW_SECONDS = 600.0
+"""How long a shape may be there before its job is: more than any order takes."""
 
 
 def write_shape(jobs: Path, vertices: np.ndarray, triangles: np.ndarray) -> Path:
@@ -40,12 +46,14 @@ def write_shape(jobs: Path, vertices: np.ndarray, triangles: np.ndarray) -> Path
     )
     data = header.encode("ascii") + np.ascontiguousarray(vertices, "<f4").tobytes() + faces.tobytes()
     path = jobs / FOLDER / f"{hashlib.sha256(data).hexdigest()[:16]}.ply"
-    if not path.exists():
-        try:
-            path.parent.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise output_error(error, path.parent) from error
-        atomic_write_bytes(path, data)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        if path.exists():
+            os.utime(path)
+            return path
+    except OSError as error:
+        raise output_error(error, path) from error
+    atomic_write_bytes(path, data)
     return path
 
 
@@ -63,13 +71,15 @@ def starts_of(spec: JobSpec, config: Mapping[str, Any]) -> set[str]:
 
 
 def remove_unused(jobs: Path, used: Iterable[str]) -> None:
-    """Delete the shapes that no job names any more.
+    """Delete the shapes that no job names any more, unless they were written a moment ago: another Blender may be about to order with them.
 
     Args:
         jobs: the folder of all jobs.
-        used: what jobs start from. Only the files' names count: they tell the content, and the folder may be spelled in several ways.
+        used: what all jobs in it start from. Only the files' names count: they tell the content, and the folder may be spelled in several
+            ways.
     """
     names = {Path(name).name for name in used}
     for path in (jobs / FOLDER).glob("*.ply"):
-        if path.name not in names:
-            path.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):  # what stays is looked at again next time
+            if path.name not in names and time.time() - path.stat().st_mtime > _NEW_SECONDS:
+                path.unlink()

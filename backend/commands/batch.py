@@ -68,7 +68,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="ADDRESS",
         help="run on a Ray cluster: auto, host:port, or local to start Ray here; DIR has to be on storage that all nodes share",
     )
-    run.add_argument("--retries", type=int, default=1, metavar="N", help="how often a job that was killed is tried again (%(default)s)")
+    run.add_argument(
+        "--retries",
+        type=int,
+        default=1,
+        metavar="N",
+        help="how often a job is tried again that was killed, or failed for a reason that may pass (%(default)s)",
+    )
     run.add_argument("--dry-run", action="store_true", help="say what would be done, and do nothing")
     run.add_argument("--quiet", action="store_true", help="say nothing but errors and the summary")
     run.add_argument("--json", action="store_true", help="a JSON line for each job and the summary on standard output, for programs")

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import logging
+import os
 from pathlib import Path
 
 import bpy
@@ -14,7 +16,7 @@ from .. import session
 from ..jobs import Job, JobStatus
 from ..placement import read_home
 from . import preview
-from .placing import home_scene, is_home_file
+from .placing import home_scene, is_home_file, scene_of
 from .results import import_onto, import_result, is_linked, object_of_job
 from .undo import obstacle
 
@@ -25,6 +27,10 @@ _ended: dict[str, Job] = {}
 """Those that wait: the list forgets them if another folder of jobs is chosen meanwhile."""
 
 _problems: dict[str, str] = {}
+_left: set[str] = set()
+
+_LEFT = "COGRAD3D_RESULTS_LEFT"
+"""A variable, since a reload of the add-on does not reach those: the jobs whose results wait, and in which process."""
 
 
 def state(job: Job) -> str:
@@ -62,17 +68,20 @@ def on_event(job: Job, event: Event) -> None:
     """At a job's good end its result is brought, at once or when nothing is in the way any more."""
     if not isinstance(event, Bye) or job.status is not JobStatus.FINISHED:
         return
-    home = read_home(job.path)
-    scene = home_scene(home)
-    if scene is None and is_home_file(home):
+    scene = scene_of(job)
+    if scene is None and is_home_file(home := read_home(job.path)) and home_scene(home) is None:
         _problems[job.id] = "The scene that it was ordered from is gone: import it into another one yourself."
     if scene is None or not scene.cograd3d.import_when_done:
         return
+    _wait_for(job)
+    tick()
+
+
+def _wait_for(job: Job) -> None:
     _problems.pop(job.id, None)
     _waiting[job.id], _ended[job.id] = "", job
     preview.keep(job.id)
     session.register_poller(tick)
-    tick()
 
 
 def tick() -> None:
@@ -126,15 +135,34 @@ def bring_ordered(job_id: str) -> bool:
     return True
 
 
+def _find_left() -> None:
+    """Have results wait on that waited before the add-on was reloaded, once their jobs are found again."""
+    for job_id in list(_left):
+        job = session.manager().get(job_id)
+        if job is not None:
+            _left.discard(job_id)
+            _wait_for(job)
+    if not _left:
+        session.unsubscribe_tick(_find_left)
+
+
 def register() -> None:
     """Follow all jobs; before `preview`, so that a preview stays until its result is there."""
     session.subscribe(on_event)
+    pid, *left = json.loads(os.environ.pop(_LEFT, "[0]"))
+    if pid == os.getpid():
+        _left.update(left)
+        session.subscribe_tick(_find_left)
 
 
 def unregister() -> None:
     """Undo `register`."""
+    if _waiting or _left:
+        os.environ[_LEFT] = json.dumps([os.getpid(), *_waiting, *_left])
     session.unsubscribe(on_event)
+    session.unsubscribe_tick(_find_left)
     session.unregister_poller(tick)
+    _left.clear()
     _waiting.clear()
     _ended.clear()
     _problems.clear()

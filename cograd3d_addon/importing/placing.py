@@ -14,6 +14,8 @@ import numpy as np
 
 from ...backend.errors import OutputError
 from .. import session
+from ..jobs import Job
+from ..jobs.claim import read_claim
 from ..placement import Home, Placement, move_home, order_document, placed_in_box, read_home, read_placement
 
 _document = secrets.token_hex(8)
@@ -90,6 +92,15 @@ def home_scene(home: Home | None) -> bpy.types.Scene | None:
         return None
     name = home.find({scene.name: scene.cograd3d.key for scene in bpy.data.scenes})
     return bpy.data.scenes[name] if name else None
+
+
+def scene_of(job: Job) -> bpy.types.Scene | None:
+    """The scene that a job's preview and its result come into by themselves: the one that it was started from, if it is in the file that is
+    open. None where another Blender that has the same file open follows the job.
+    """
+    claim = read_claim(job.path)
+    is_ours = claim is None or claim.is_mine or claim.is_abandoned
+    return home_scene(read_home(job.path)) if is_ours else None
 
 
 @bpy.app.handlers.persistent

@@ -20,10 +20,10 @@ from ...backend.protocol import Bye, Event, PreviewReady
 from .. import session
 from ..jobs import Job
 from ..package import preferences
-from ..placement import Placement, provisional_matrix, read_home, read_placement
+from ..placement import Placement, provisional_matrix, read_placement
 from . import preview_mesh
 from .gaussian_mesh import GaussianMesh
-from .placing import home_scene
+from .placing import scene_of
 from .reader import PreviewReader
 from .results import object_name, object_of_job
 from .scene_collections import PREVIEW, collection_of, find, remove_if_empty
@@ -155,7 +155,7 @@ def _is_wanted(job_id: str) -> bool:
 
 def _scene_of(job: Job) -> bpy.types.Scene | None:
     """Where a job's preview belongs: where it was started, unless the object that it improves stands there already."""
-    scene = home_scene(read_home(job.path))
+    scene = scene_of(job)
     if scene is not None and job.spec.refines and object_of_job(Path(job.spec.refines).name, scene) is not None:
         return None
     return scene
@@ -196,11 +196,18 @@ def _make(job: Job, scene: bpy.types.Scene) -> bpy.types.Object:
 
 
 def _remove_data(job_id: str) -> None:
-    """Objects, mesh, materials and, if nothing is left in it, the collection. What the user took for something else stays."""
+    """Objects, mesh, materials and, if nothing is left in it, the collection. What the user took for something else, and put into another
+    collection, stays, and is no preview any more.
+    """
     if _is_put_off():
         _leftover.add(job_id)
         return
-    bpy.data.batch_remove(_marked(bpy.data.objects, job_id))
+    shown = {thing for collection in find(PREVIEW) for thing in collection.objects}
+    marked = _marked(bpy.data.objects, job_id)
+    for thing in marked:
+        if thing not in shown:
+            del thing[MARK]
+    bpy.data.batch_remove([thing for thing in marked if thing in shown])
     for datablocks in (bpy.data.meshes, bpy.data.materials):
         bpy.data.batch_remove([datablock for datablock in _marked(datablocks, job_id) if datablock.users == 0])
     for collection in find(PREVIEW):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import logging
+import re
 import textwrap
 from collections.abc import Iterator
 
@@ -35,6 +36,9 @@ _MADE_BY = "cograd3d_part"
 """Marks datablocks that an import made, so that only those are ever removed by the next one."""
 
 _log = logging.getLogger(__name__)
+
+_NUMBER = re.compile(r"\.\d{3,}$")
+"""What Blender puts behind a name that is there already."""
 
 _NAME_LENGTH = 48
 _MAX_NAME_BYTES = 58  # Blender's names have 63 bytes, and `.001` may follow
@@ -76,7 +80,8 @@ def import_result(folder: JobFolder, scene: bpy.types.Scene, placement: Placemen
 
 def import_onto(folder: JobFolder, thing: bpy.types.Object) -> None:
     """A finished job's asset in place of the one that an imported object shows. Transforms, modifiers, parents and collections stay, and so
-    does what was changed in its materials; mesh and texture are replaced, also in linked duplicates. Vertex groups go with their vertices.
+    do what was changed in its materials and names that the user gave; mesh and texture are replaced, also in linked duplicates. Vertex
+    groups go with their vertices.
 
     Args:
         folder: the job's.
@@ -89,6 +94,9 @@ def import_onto(folder: JobFolder, thing: bpy.types.Object) -> None:
     check_replaceable(thing)
     asset = read_asset(folder.asset_path)
     old, before, made_before = thing.data, thing[metadata.KEY], _own_parts(thing.data)
+    name = object_name(folder.spec.prompt)
+    given = {name, object_name(str(before.get("prompt", "")))}
+    chosen = {type(part): part.name for part in reversed(made_before) if _NUMBER.sub("", part.name) not in given}
     with _all_or_nothing():
         mesh, data = _make_parts(folder, asset, local_frame(thing), old)
     data["replaced"] = json.dumps([str(before.get("job", "")), *metadata.replaced_jobs(before)])
@@ -97,7 +105,10 @@ def import_onto(folder: JobFolder, thing: bpy.types.Object) -> None:
         other[metadata.KEY] = data | {"uuid": str(other[metadata.KEY].get("uuid", data["uuid"]))}
     remove_unused(made_before)
     for part in _own_parts(mesh):
-        part.name = object_name(folder.spec.prompt)  # free again
+        if not isinstance(part, bpy.types.Material):
+            part.name = chosen.get(type(part), name)
+        elif _NUMBER.sub("", part.name) in given:
+            part.name = name  # free again
     _imports += 1
 
 

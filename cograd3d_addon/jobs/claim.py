@@ -33,19 +33,24 @@ class Claim:
         session: names that process among all that had or will have the number.
         worker: number of the worker process that was started last; 0: none, or it has ended. Its own number once it has said it: what
             was started may be a launcher (that of a virtual environment on Windows).
-        queued: whether the job waits for its turn.
+        waits_since: when the job began to wait for its turn, seconds since 1970; 0: it does not wait.
     """
 
     host: str
     blender: int
     session: str
     worker: int = 0
-    queued: bool = False
+    waits_since: float = 0.0
 
     @classmethod
-    def mine(cls, *, worker: int = 0, queued: bool = False) -> Claim:
+    def mine(cls, *, worker: int = 0, waits_since: float = 0.0) -> Claim:
         """A claim of this process."""
-        return cls(host=socket.gethostname(), blender=os.getpid(), session=_session(), worker=worker, queued=queued)
+        return cls(host=socket.gethostname(), blender=os.getpid(), session=_session(), worker=worker, waits_since=waits_since)
+
+    @property
+    def is_queued(self) -> bool:
+        """Whether the job waits for its turn."""
+        return self.waits_since > 0
 
     @property
     def is_mine(self) -> bool:
@@ -65,7 +70,7 @@ class Claim:
     @property
     def waits_elsewhere(self) -> bool:
         """Whether the job waits for its turn in another Blender on this machine, which is still there."""
-        return self.queued and self.is_of_this_machine and not self.is_mine and not self.is_abandoned
+        return self.is_queued and self.is_of_this_machine and not self.is_mine and not self.is_abandoned
 
     @property
     def is_abandoned(self) -> bool:

@@ -29,8 +29,8 @@ from .history import RegionHistory
 
 __all__ = ["Job", "JobStatus", "Wish"]
 
-_BEFORE_THE_MESH = ("", "prior", "prepare", "optimise")
-"""Phases in which a run can still be told to stand still, or to optimise no further."""
+BEFORE_THE_MESH = ("", "prior", "prepare", "optimise")
+"""Phases, one not begun included, in which a run can still be told to stand still, to optimise no further, or to weigh regions."""
 
 _MAX_NOTICES = 50
 _LOG_TAIL_BYTES = 1 << 14
@@ -94,6 +94,7 @@ class Job:
         is_damaged: the folder cannot be read, or was made by a newer version; `error` says which.
         is_gone: the folder was deleted while a process worked on it.
         waits_elsewhere: it is queued in another Blender on this machine, which will run it.
+        waits_since: when it was queued here, seconds since 1970.
         version: raised at every change, for caches.
     """
 
@@ -118,6 +119,7 @@ class Job:
     is_damaged: bool = False
     is_gone: bool = False
     waits_elsewhere: bool = False
+    waits_since: float = 0.0
     version: int = 0
     _history: RegionHistory | None = None
 
@@ -139,7 +141,7 @@ class Job:
     @property
     def can_pause(self) -> bool:
         """Whether a run at this point would ever stand still: the mesh is made in one go."""
-        return self.phase in _BEFORE_THE_MESH
+        return self.phase in BEFORE_THE_MESH
 
     @property
     def fov(self) -> float | None:

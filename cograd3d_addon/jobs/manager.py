@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from ...backend import environment
+from ...backend import environment, settings
 from ...backend.command_file import send_command
 from ...backend.config import GenerationConfig
 from ...backend.errors import CoGradError, JobError
@@ -131,8 +131,15 @@ class JobManager:
         self._enqueue(job)
         return job
 
-    def resume(self, job: Job) -> None:
-        """Take up a job that ended without a result, from its last checkpoint. Raises `JobError` if it cannot be taken up."""
+    def resume(self, job: Job, changes: Mapping[str, Any] | None = None) -> None:
+        """Take up a job that ended without a result, from its last checkpoint, or have a paused one go on.
+
+        Args:
+            changes: settings that are to be others from now on, by dotted name; those of a job that a process works on stay.
+
+        Raises:
+            CoGradError: it cannot be taken up, or its settings cannot be changed.
+        """
         _refuse_if_elsewhere(job)
         if job.status is JobStatus.QUEUED:
             return
@@ -142,12 +149,15 @@ class JobManager:
         if not job.is_resumable:
             raise JobError(f"The job is {job.status}: there is nothing to take up.", remedy="Choose one that was cancelled or interrupted.")
         if not self._attach_if_in_use(job):
+            _change_settings(job, changes or {})
             self._enqueue(job)
 
-    def _enqueue(self, job: Job) -> None:
-        write_claim(job.path, Claim.mine(queued=True))
+    def _enqueue(self, job: Job, since: float | None = None) -> None:
+        """Have a job wait for its turn. `since`: when it began to, seconds since 1970; now unless given."""
+        job.waits_since = time.time() if since is None else since
+        write_claim(job.path, Claim.mine(waits_since=job.waits_since))
         job.status, job.error = JobStatus.QUEUED, None
-        self._queue.append(job)
+        self._queue = deque(sorted([*self._queue, job], key=lambda waiting: waiting.waits_since))
         self._touch(job)
 
     def discard(self, job: Job) -> None:
@@ -207,13 +217,16 @@ class JobManager:
         self.send(job, Stop())
 
     def cancel(self, job: Job) -> None:
-        """Have it write a checkpoint and end without a mesh. A second call ends a process that does not obey; one that waits just ends."""
-        _refuse_if_elsewhere(job)
-        if job.status is JobStatus.QUEUED and job in self._queue:
-            self._queue.remove(job)
+        """Have it write a checkpoint and end without a mesh. A second call ends a process that does not obey; one that waits, here or in
+        another Blender, just ends.
+        """
+        if job.status is JobStatus.QUEUED and (job in self._queue or job.waits_elsewhere):
+            if job in self._queue:
+                self._queue.remove(job)
             with contextlib.suppress(CoGradError), job.folder.lock():  # what cannot be noted stays as it was: not begun
                 job.folder.update_state(status="cancelled")
             _unqueue(job)
+            job.waits_elsewhere = False
             self._stamps[job.id] = disk.stamp(job.path)
             self._tell(job, Bye(reason="cancelled"), apply=True)
             return
@@ -242,7 +255,7 @@ class JobManager:
             if run.is_over:
                 self._close_run(run)
         if self._queue and sum(id not in self._foreign for id in self._runs) < self.max_running:
-            self._start(self._queue.popleft())
+            self._start_next()
         self._scan_on()
         changed, self._changed = self._changed, False
         return changed
@@ -272,6 +285,14 @@ class JobManager:
         self._changed = True
 
     # --- starting
+
+    def _start_next(self) -> None:
+        """Start the job that has waited longest, unless another Blender has cancelled it meanwhile."""
+        job = self._queue.popleft()
+        if _is_taken(job):
+            self._read(job.path)
+        else:
+            self._start(job)
 
     def _start(self, job: Job) -> None:
         """Start the worker of a job that waited, or find out why that is not possible."""
@@ -377,7 +398,9 @@ class JobManager:
             return
         known = self.get(path.name)
         if known is not None and known in self._queue:
-            return
+            if not _is_taken(known):
+                return
+            self._queue.remove(known)
         if known is not None:
             found.version = known.version + 1
             self.jobs.remove(known)
@@ -386,8 +409,8 @@ class JobManager:
             return
         disk.read_tail_of_events(found)
         claim = read_claim(path)
-        if found.status is not JobStatus.FINISHED and claim is not None and claim.is_mine and claim.queued:
-            self._enqueue(found)
+        if found.status is not JobStatus.FINISHED and claim is not None and claim.is_mine and claim.is_queued:
+            self._enqueue(found, claim.waits_since)
             return
         if found.status is not JobStatus.FINISHED and claim is not None and claim.waits_elsewhere:
             found.status, found.error, found.waits_elsewhere = JobStatus.QUEUED, None, True
@@ -422,9 +445,9 @@ class JobManager:
             at_once: Blender is quitting: they need not wait for a new manager.
 
         Returns:
-            The folders of the jobs that wait for a new manager, see `end_waiting`.
+            The folders of the jobs that wait for a new manager, those without a worker included; see `end_waiting`.
         """
-        waiting = []
+        waiting = [job.path for job in self._queue]
         for id, run in self._runs.items():
             if id in self._foreign:
                 continue
@@ -433,22 +456,41 @@ class JobManager:
                     run.channel.leave()
                 else:
                     run.channel.detach(0.0 if keep_running else LEASE)
-                    waiting.append(run.job.path)
+                    if not keep_running:
+                        waiting.append(run.job.path)
             run.channel.release()
         self._runs.clear()
         self.listeners.clear()
-        return [] if keep_running else waiting
+        if at_once:
+            end_waiting([job.path for job in self._queue])
+            return []
+        return waiting
 
 
 def end_waiting(jobs: Sequence[Path]) -> None:
-    """No new manager will come: have the workers of these folders, which `JobManager.close` returned, write a checkpoint and end."""
+    """No new manager will come for these folders, which `JobManager.close` returned: have the workers write a checkpoint and end, and have
+    other Blenders know that nobody is going to run what has none."""
     for path in jobs:
+        claim = read_claim(path)
         with contextlib.suppress(CoGradError):
-            send_command(path, Detach(lease=AT_ONCE))
+            if claim is not None and claim.is_queued:
+                write_claim(path, Claim.mine())
+            else:
+                send_command(path, Detach(lease=AT_ONCE))
+
+
+def _change_settings(job: Job, changes: Mapping[str, Any]) -> None:
+    """Write settings of a job that nobody works on, where they differ. Raises `CoGradError`."""
+    config = settings.from_dict(job.folder.config)
+    changed = settings.changed(config, changes)
+    if changed != config:
+        with job.folder.lock():
+            job.folder.write_config(settings.to_dict(changed))
+        job.reread_config()
 
 
 def _unqueue(job: Job) -> None:
-    """Have a reload of the add-on not take the job for one that waits."""
+    """Have neither a reload of the add-on nor the Blender that it waited in take the job for one that waits."""
     with contextlib.suppress(CoGradError):  # a folder that is gone needs none
         write_claim(job.path, Claim.mine())
 
@@ -460,6 +502,12 @@ def _begins_with(job: Job, other: Job) -> bool:
     return other.id in (Path(job.spec.refines).name, Path(job.spec.initial).parent.name)
 
 
+def _is_taken(job: Job) -> bool:
+    """Whether another Blender has cancelled a job that was queued here."""
+    claim = read_claim(job.path)
+    return claim is not None and not claim.is_mine
+
+
 def _waits_elsewhere(path: Path) -> bool:
     claim = read_claim(path)
     return claim is not None and claim.waits_elsewhere
@@ -467,4 +515,4 @@ def _waits_elsewhere(path: Path) -> bool:
 
 def _refuse_if_elsewhere(job: Job) -> None:
     if job.waits_elsewhere:
-        raise JobError("The job waits in another Blender, which is going to run it.", remedy="Cancel it there first.")
+        raise JobError("The job waits in another Blender, which is going to run it.", remedy="Cancel it first.")

@@ -6,7 +6,7 @@ from .. import session
 from ..jobs import Job, JobStatus
 from ..jobs.job import Wish
 from .job_operator import JobOperator
-from .ordering import see_through
+from .ordering import take_up
 
 _NOT_RUNNING = "This job is not running"
 
@@ -44,8 +44,7 @@ class COGRAD3D_OT_resume(JobOperator, bpy.types.Operator):
         return "" if job.is_resumable or job.status is JobStatus.PAUSED else "It runs or waits already, or is damaged"
 
     def act(self, context: bpy.types.Context, job: Job) -> None:
-        session.manager().resume(job)
-        see_through(job)
+        take_up(job)
 
 
 class COGRAD3D_OT_stop(JobOperator, bpy.types.Operator):
@@ -74,8 +73,6 @@ class COGRAD3D_OT_cancel(JobOperator, bpy.types.Operator):
 
     @classmethod
     def why_not(cls, job: Job) -> str:
-        if job.waits_elsewhere:
-            return "It waits in another Blender: cancel it there"
         return "It has ended already" if job.status.is_over else ""
 
     def act(self, context: bpy.types.Context, job: Job) -> None:

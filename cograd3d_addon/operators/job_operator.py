@@ -24,9 +24,10 @@ class JobOperator:
         session.look_for_jobs()
         job = session.selected_job()
         reason = cls.why_not(job) if job is not None else "No job is selected"
-        if reason:
+        if reason and not (session.is_for_scripts() and any(not cls.why_not(other) for other in session.manager().jobs)):
             cls.poll_message_set(reason)
-        return not reason
+            return False
+        return True
 
     @classmethod
     def why_not(cls, job: Job) -> str:

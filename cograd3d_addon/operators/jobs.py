@@ -23,7 +23,9 @@ def discard(job: Job) -> None:
     manager = session.manager()
     manager.discard(job)
     restore_textures(job.id)
-    remove_unused(manager.root, set().union(*(starts_of(other.spec, other.config) for other in manager.jobs)))
+    manager.scan()  # others may be there by now, and at first not all are known
+    if not any(other.is_damaged for other in manager.jobs):  # nobody knows what those start from
+        remove_unused(manager.root, set().union(*(starts_of(other.spec, other.config) for other in manager.jobs)))
 
 
 class COGRAD3D_OT_discard_job(JobOperator, bpy.types.Operator):

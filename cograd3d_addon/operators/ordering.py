@@ -96,8 +96,8 @@ def order_panel(context: bpy.types.Context) -> Job:
 
 
 def order(context: bpy.types.Context, spec: JobSpec, config: GenerationConfig, like: Path | None = None, improves: str = "") -> Job:
-    """Check a request, submit it and show its job; without a window, see it through. A model is fetched only if the user has allowed that
-    here, whatever the request says.
+    """Check a request, submit it and show its job; without a window, see it through. Whether a model may be fetched is what the user says
+    here, whatever the request does.
 
     Args:
         context: whose scene says where the result goes.
@@ -114,7 +114,7 @@ def order(context: bpy.types.Context, spec: JobSpec, config: GenerationConfig, l
     if context.scene.library is not None:  # the preview could not come into it either
         raise InputError(f"{_LINKED}.")
     manager = session.manager()
-    config.prior.allow_download = config.prior.allow_download and consent.is_allowed(config.prior.name)
+    config.prior.allow_download = consent.is_allowed(config.prior.name)
     check_request(spec, config, manager.root)
     job = manager.submit(spec, config, extra={PLACEMENT_FILE: order_for(context.scene, like, improves)})
     prompt_history().add(spec.prompt)
@@ -123,6 +123,18 @@ def order(context: bpy.types.Context, spec: JobSpec, config: GenerationConfig, l
     session.redraw()
     see_through(job)
     return job
+
+
+def take_up(job: Job) -> None:
+    """Go on with a job that is paused, or that ended without a result; without a window, see it through. Whether a model may be fetched is
+    what the user says now, whatever was said when the job was ordered.
+
+    Raises:
+        CoGradError: it cannot go on; without a window, it did not work.
+    """
+    model = settings.from_dict(job.config).prior.name
+    session.manager().resume(job, {"prior.allow_download": consent.is_allowed(model)})
+    see_through(job)
 
 
 def see_through(job: Job) -> None:

@@ -84,12 +84,6 @@ def progress_details(progress: Progress) -> tuple[tuple[str, str], ...]:
     return tuple(rows)
 
 
-def phase_number(phase: str) -> str:
-    """`3 of 6`; empty for a phase that is not known."""
-    names = list(PHASES)
-    return f"{names.index(phase) + 1} of {len(names)}" if phase in names else ""
-
-
 def shortened(text: str, length: int) -> str:
     """A text of at most `length` characters, an ellipsis in place of the rest."""
     return text if len(text) <= length else f"{text[: length - 1].rstrip()}…"

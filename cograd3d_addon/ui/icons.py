@@ -63,15 +63,6 @@ def icon(path: Path, version: int, *, part: str = "") -> int:
     return picture.icon
 
 
-def load_wanted() -> int:
-    """Read every picture that was asked for; returns how many. The timer does the same, one at a time."""
-    count = 0
-    while _wanted:
-        _load_next()
-        count += 1
-    return count
-
-
 def _load_in_turn() -> float | None:
     if is_rendering():
         return _PATIENCE

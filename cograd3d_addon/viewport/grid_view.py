@@ -17,6 +17,7 @@ import numpy as np
 from ...backend.protocol import Regions
 from ..jobs import Job, JobStatus, RegionHistory
 from ..jobs.history import parse_regions
+from ..jobs.job import BEFORE_THE_MESH
 from . import frustums
 from .measures import Measure
 from .region_names import region_names
@@ -129,13 +130,10 @@ _SMALLEST_VOLUME = 1e-18
 _KEPT = 8
 """Views that are returned again: every window can show another grid, or the same from another scene."""
 
-_OBEYING = ("", "prior", "prepare", "optimise")
-"""Phases, one not begun included, in which weights still have an effect."""
-
 
 def can_be_weighed(job: Job) -> bool:
     """Whether a job's optimiser goes on, or will, so that it obeys. While the mesh is made it does not."""
-    return job.status.is_live and job.status is not JobStatus.STOPPING and job.phase in _OBEYING
+    return job.status.is_live and job.status is not JobStatus.STOPPING and job.phase in BEFORE_THE_MESH
 
 
 @functools.lru_cache(maxsize=8)
@@ -170,6 +168,11 @@ class GridViews:
         self._clock = clock
         self._views: list[GridView] = []  # the one asked for last comes first
         self._wishes: dict[str, _Wish] = {}
+
+    def clear(self) -> None:
+        """Let go of everything, the jobs included."""
+        self._views.clear()
+        self._wishes.clear()
 
     def wish(self, view: GridView, regions: Iterable[int], factor: float) -> None:
         """Show weights as the user wants them until the worker, which obeys at its next step, tells what they are."""

@@ -168,4 +168,7 @@ def unregister() -> None:
             functions.remove(handler)
     _focus.clear()
     _colours.cache_clear()
+    views.clear()
+    _styles.clear()
+    GridView.values.cache_clear()
     standing.forget()

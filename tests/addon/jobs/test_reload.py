@@ -16,6 +16,7 @@ import pytest
 from cograd3d.backend.errors import JobError
 from cograd3d.backend.job import JobFolder
 from cograd3d.backend.protocol import JobSpec
+from cograd3d.backend.request import make_request
 from cograd3d.cograd3d_addon.jobs import JobStatus, Patience, channel, end_waiting, manager
 from cograd3d.cograd3d_addon.jobs.claim import Claim, read_claim, write_claim
 
@@ -144,6 +145,24 @@ def test_a_job_that_could_not_be_started_is_not_started_unasked(stage, monkeypat
     assert stage.manager.queued == []
 
 
+def test_the_queue_keeps_its_order_over_a_reload(stage):
+    stage.new_manager(max_running=1)
+    running, *waiting = [stage.submit("long") for _ in range(6)]
+    stage.run_until(running)
+    for _ in range(2):
+        reload(stage)
+        assert [job.id for job in stage.manager.queued] == [job.id for job in waiting]
+
+
+def test_settings_can_be_others_when_a_job_is_taken_up(stage):
+    job = stage.manager.submit(*make_request("a red cat"))
+    stage.manager.cancel(job)
+    for allowed in (True, False):
+        stage.manager.resume(job, {"prior.allow_download": allowed})
+        assert job.config["prior"]["allow_download"] is JobFolder.open(job.path).config["prior"]["allow_download"] is allowed
+        stage.manager.cancel(job)
+
+
 def test_the_queue_goes_on_after_a_reload(stage):
     first, second = stage.submit("long"), stage.submit("long")
     stage.run_until(first)
@@ -250,7 +269,7 @@ def test_another_blender_only_watches(stage, monkeypatch):
     stage.run_until(shown, reached + 3)
     seen = watcher.get(waiting.id)
     assert (seen.status, seen.waits_elsewhere, watcher.queued) == (JobStatus.QUEUED, True, [])
-    for refused in (watcher.resume, watcher.discard, watcher.cancel):
+    for refused in (watcher.resume, watcher.discard):
         with pytest.raises(JobError, match="another Blender"):
             refused(seen)
     assert waiting.path.exists()
@@ -264,6 +283,51 @@ def test_another_blender_only_watches(stage, monkeypatch):
     first.tick()
     assert running.status is JobStatus.RUNNING
     first.close(keep_running=False, at_once=True)
+
+
+def test_what_waits_in_another_blender_can_be_cancelled_from_here(stage, monkeypatch):
+    """That Blender may never run it: its extension may be off, or another process have its number."""
+    owner = stage.new_manager(max_running=1)
+    running, waiting = stage.submit("long"), stage.submit("long")
+    stage.run_until(running, 5)
+    name, session = "COGRAD3D_SESSION", os.environ["COGRAD3D_SESSION"]
+    for job in (running, waiting):
+        write_claim(job.path, replace(read_claim(job.path), blender=os.getppid()))
+    monkeypatch.setenv(name, f"{os.getpid()}-another")
+    watcher = stage.new_manager()
+    watcher.scan()
+    seen = watcher.get(waiting.id)
+    assert seen.waits_elsewhere
+    watcher.cancel(seen)
+    assert (seen.status, seen.waits_elsewhere, seen.is_resumable) == (JobStatus.CANCELLED, False, True)
+    watcher.close(keep_running=False)
+    monkeypatch.setenv(name, session)
+    owner.scan()
+    assert owner.queued == [] and owner.get(waiting.id).status is JobStatus.CANCELLED
+    owner.close(keep_running=False, at_once=True)
+
+
+def test_a_job_that_was_cancelled_elsewhere_a_moment_ago_is_not_started(stage):
+    job = stage.submit("long")
+    write_claim(job.path, replace(read_claim(job.path), blender=os.getppid(), session="another", waits_since=0.0))
+    with job.folder.lock():
+        job.folder.update_state(status="cancelled")
+    stage.manager.tick()
+    assert stage.manager.get(job.id).status is JobStatus.CANCELLED and not stage.pids
+
+
+@pytest.mark.parametrize("says_so", [True, False])
+def test_when_blender_quits_nobody_takes_what_waits_for_waiting(stage, says_so):
+    stage.new_manager(max_running=1)
+    running, waiting = stage.submit("long"), stage.submit("long")
+    stage.run_until(running)
+    left = stage.manager.close(keep_running=False, at_once=says_so)
+    assert left == ([] if says_so else [waiting.path, running.path])
+    assert read_claim(waiting.path).is_queued is not says_so
+    end_waiting(left)
+    assert not read_claim(waiting.path).is_queued
+    wait_until(lambda: not any(map(is_running, stage.pids)), 5.0, "the end of the worker")
+    assert stage.new_manager().queued == []
 
 
 @pytest.fixture
@@ -398,8 +462,8 @@ def test_a_claim_that_cannot_be_read_is_none(tmp_path):
     for text in ("", "[]", '{"host": 3}', "{"):
         (tmp_path / "claim.json").write_text(text)
         assert read_claim(tmp_path) is None
-    write_claim(tmp_path, Claim.mine(worker=5, queued=True))
+    write_claim(tmp_path, Claim.mine(worker=5, waits_since=7.5))
     claim = read_claim(tmp_path)
-    assert (claim.worker, claim.queued, claim.is_mine, claim.is_abandoned) == (5, True, True, False)
+    assert (claim.worker, claim.waits_since, claim.is_queued, claim.is_mine, claim.is_abandoned) == (5, 7.5, True, True, False)
     (tmp_path / "claim.json").write_text(json.dumps({"host": "elsewhere", "blender": 1, "session": claim.session}))
     assert not read_claim(tmp_path).is_mine
