@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 from pathlib import Path
 from types import SimpleNamespace
@@ -263,8 +264,30 @@ class TestWhatOtherJobsNeed:
         assert session.selected_job().spec.initial == str(shape)
         ops.discard_job()
         session.select_job(other.id)
+        os.utime(shape, (0, 0))
         ops.discard_job()
         assert session.manager().jobs == [] and not shape.exists()
+
+    def test_a_shape_stays_that_a_job_may_need_which_is_not_known_yet(self, ordered, session, pump, addon_module):
+        bpy.ops.mesh.primitive_cube_add()
+        bpy.context.scene.cograd3d.initial_source = "SELECTED"
+        job = ordered("quick")
+        pump(lambda: job.status.is_over, what="the end")
+        bpy.context.scene.cograd3d.initial_source = "NONE"
+        ops.generate()
+        other, shape = session.selected_job(), Path(job.spec.initial)
+        pump(lambda: other.status.is_over, what="the other's end")
+        os.utime(shape, (0, 0))
+        session.manager()._forget(job)  # as just after Blender has started
+        ops.discard_job(job=other.id)
+        assert shape.exists() and session.manager().get(job.id) is not None
+        (job.path / "spec.json").write_text("{")
+        (job.path / "state.json").touch()
+        ops.generate()
+        other = session.selected_job()
+        pump(lambda: other.status.is_over, what="the other's end")
+        ops.discard_job(job=other.id)
+        assert shape.exists(), "nobody knows what a damaged job began with"
 
 
 @pytest.mark.parametrize(("name", "opens"), [("show_environment", "addon_show"), ("allow_online_access", "userpref_show")])

@@ -104,6 +104,28 @@ class TestConsent:
         chosen.prior_source = "BUILTIN"
         assert not chosen.allow_download
 
+    def test_it_counts_as_it_is_now_when_a_job_is_ordered_again_or_goes_on(self, downloading, addon_module, session, pump):
+        order, consent = addon_module("operators.ordering").order, addon_module("settings.consent")
+        bpy.context.scene.cograd3d.import_when_done = False  # these workers leave nothing
+        job = order(bpy.context, *downloading("a/b"))
+
+        def is_allowed() -> bool:
+            pump(lambda: session.manager().get(job.id).status.is_over, what="the end")
+            state = json.loads((job.path / "state.json").read_text())
+            (job.path / "state.json").write_text(json.dumps(state | {"status": "interrupted"}))
+            session.manager().scan()
+            session.select_job(job.id)
+            ops.resume()
+            return session.manager().get(job.id).folder.config["prior"]["allow_download"]
+
+        for allowed in (True, False):
+            consent.allow("a/b", allowed)
+            assert is_allowed() is allowed
+            ops.reproduce(job=job.id)
+            again = session.selected_job()
+            assert again.id != job.id and again.folder.config["prior"]["allow_download"] is allowed
+            pump(lambda: again.status.is_over, what="the end")  # noqa: B023
+
     def test_it_is_not_saved_with_the_file(self, downloading, addon_module, tmp_path):
         chosen = bpy.context.scene.cograd3d
         chosen.prior_source, chosen.prior_hub = "HUB", "a/b"

@@ -117,6 +117,24 @@ class TestJobs:
     def test_jobs_on_disk_are_known(self, finished_job, addon):
         assert ops.import_result(job=finished_job.name) == {"FINISHED"}
 
+    def test_the_one_that_is_named_is_meant_whatever_became_of_the_newest(self, worker, finished_job, session):
+        worker("broken")
+        with pytest.raises(RuntimeError, match="a bug"):
+            ops.generate()
+        failed = session.selected_job()
+        worker("quick")
+        ops.generate()
+        done = session.selected_job()
+        assert ops.resume(job=failed.id) == {"FINISHED"} and failed.status == "finished"
+        with pytest.raises(RuntimeError, match="It is finished"):
+            ops.resume(job=done.id)
+        worker("broken")
+        with pytest.raises(RuntimeError, match="a bug"):
+            ops.generate()
+        assert ops.import_result(job=finished_job.name) == {"FINISHED"}
+        with pytest.raises(RuntimeError, match="no result yet"):
+            ops.import_result(job=session.selected_job().id)
+
     def test_the_newest_is_meant_where_none_is_named(self, finished_job, addon):
         assert ops.copy_settings() == {"FINISHED"}
         assert bpy.context.scene.cograd3d.prompt == "a golden teapot"

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import socket
+
 import bpy
 import pytest
 
@@ -99,6 +102,32 @@ def test_comes_although_another_folder_of_jobs_is_chosen_while_it_waits(end, ord
     finally:
         preferences.property_unset("jobs_folder")
     assert nothing_of_the_preview()
+
+
+def test_waits_on_over_a_reload_of_the_extension(end, ordered, automatic, session, pump):
+    bpy.ops.mesh.primitive_cube_add()
+    bpy.ops.object.mode_set(mode="EDIT")
+    end(with_preview=False)
+    session.poll()
+    automatic.unregister()
+    automatic.register()
+    assert automatic.state(ordered) == ""
+    session._tell_tick_listeners()
+    session.poll()
+    assert not results() and "is being edited" in automatic.state(ordered)
+    bpy.ops.object.mode_set(mode="OBJECT")
+    pump(results, what="the result", timeout=10)
+
+
+@pytest.mark.parametrize("blender", ["another", "one that is gone"])
+def test_it_comes_into_one_blender_of_those_that_have_the_file_open(blender, end, ordered, automatic, addon_module, monkeypatch):
+    claim = addon_module("jobs.claim")
+    monkeypatch.setattr(claim, "pid_is_alive", lambda pid: blender == "another")
+    other = claim.Claim(host=socket.gethostname(), blender=os.getppid(), session="another")
+    claim.write_claim(ordered.path, other)
+    end(with_preview=False)
+    assert bool(results()) is (blender != "another")
+    assert automatic.state(ordered) == ""
 
 
 def test_waits_while_blender_renders(end, ordered, automatic, session, pump, rendering):

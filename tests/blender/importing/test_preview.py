@@ -78,6 +78,19 @@ def test_it_goes_with_all_it_was_made_of(running, tell, session, pump):
     assert after == before
 
 
+def test_a_copy_that_the_user_took_stays(running, tell, session, pump):
+    first = tell(1)
+    mine, copy = bpy.data.collections.new("Mine"), first.copy()
+    copy.data = first.data.copy()
+    bpy.context.scene.collection.children.link(mine)
+    mine.objects.link(copy)
+    copy.name = "Kept"
+    cancel(session, running, pump)
+    assert [thing.name for thing in bpy.data.objects if "Preview" in thing.name] == [] and PREVIEW not in bpy.data.collections
+    assert mine.objects[0].name == "Kept" and len(mine.objects[0].data.vertices) > 100
+    assert "cograd3d_preview" not in mine.objects[0] and mine.objects[0].data.materials[0] is not None
+
+
 def test_deleting_it_is_for_good(running, tell):
     bpy.data.objects.remove(tell(1))
     assert tell(2) is None

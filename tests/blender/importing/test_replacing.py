@@ -39,6 +39,25 @@ def test_keeps_all_but_the_asset(thing, other_job):
     assert thing["cograd3d"]["job"] == other_job.id and thing["cograd3d"]["uuid"] == uuid
 
 
+def test_names_that_the_user_gave_stay(thing, other_job):
+    """Game engines and pipelines find things by them."""
+    thing.data.name, thing.data.materials[0].name = "SM_Teapot", "MAT_Gold"
+    assert bpy.ops.cograd3d.import_onto(job=other_job.id) == {"FINISHED"}
+    assert (thing.data.name, thing.data.materials[0].name, image_of(thing).name) == ("SM_Teapot", "MAT_Gold", "a silver teapot")
+    image_of(thing).name = "T_Teapot"
+    assert bpy.ops.cograd3d.import_onto(job=other_job.id) == {"FINISHED"}
+    assert (thing.data.name, thing.data.materials[0].name, image_of(thing).name) == ("SM_Teapot", "MAT_Gold", "T_Teapot")
+
+
+def test_a_name_with_a_number_is_none_that_the_user_gave(thing, other_job):
+    bpy.data.meshes.new("a silver teapot")
+    bpy.ops.cograd3d.import_onto(job=other_job.id)
+    assert thing.data.name == "a silver teapot.001"
+    bpy.data.meshes.remove(bpy.data.meshes["a silver teapot"])
+    bpy.ops.cograd3d.import_onto(job=other_job.id)
+    assert thing.data.name == "a silver teapot"
+
+
 def test_linked_duplicates_change_too(thing, other_job):
     twin = thing.copy()
     twin["cograd3d"]["uuid"] = "another"
