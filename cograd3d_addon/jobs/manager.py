@@ -68,6 +68,7 @@ class JobManager:
         self._queue: deque[Job] = deque()
         self._stamps: dict[str, int] = {}
         self._unread: deque[Path] = deque()
+        self._listing = disk.Listing()
         self._scanned_at = -_SCAN_INTERVAL
         self._swept: Path | None = None
         self._changed = False
@@ -86,6 +87,7 @@ class JobManager:
             self.jobs = [job for job in self.jobs if not (job.status.is_over or job.waits_elsewhere)]
             self._stamps.clear()
             self._unread.clear()
+            self._listing = disk.Listing()  # the other may wait for a server that does not answer
             self._scanned_at = -_SCAN_INTERVAL
             self._changed = True
 
@@ -290,6 +292,7 @@ class JobManager:
         """Start the job that has waited longest, unless another Blender has cancelled it meanwhile."""
         job = self._queue.popleft()
         if _is_taken(job):
+            self._stamps.pop(job.id, None)
             self._read(job.path)
         else:
             self._start(job)
@@ -353,14 +356,21 @@ class JobManager:
 
     def scan(self) -> None:
         """Find new and changed folders now, all of them. `tick` does the same now and then, a little at a time."""
-        self._list_folders()
+        self._sweep()
+        self._take_in(disk.listed(self._root))
         while self._unread:
             self._read_next()
 
     def _scan_on(self) -> None:
         now = time.monotonic()
-        if not self._unread and now - self._scanned_at >= _SCAN_INTERVAL:
-            self._list_folders()
+        if (outcome := self._listing.take()) is not None:
+            root, found = outcome
+            if root == self._root:
+                self._take_in(found)
+        elif not (self._unread or self._listing.is_going_on) and now - self._scanned_at >= _SCAN_INTERVAL:
+            self._scanned_at = now
+            self._sweep()
+            self._listing.begin(self._root)
         while self._unread and time.monotonic() - now < _SCAN_BUDGET:
             self._read_next()
 
@@ -372,26 +382,29 @@ class JobManager:
             _log.exception("%s cannot be read", path)
             self._stamps[path.name] = disk.stamp(path)
 
-    def _list_folders(self) -> None:
-        """Note which folders are new or not as they were, and let go of jobs whose folder is gone."""
-        self._scanned_at = time.monotonic()
+    def _sweep(self) -> None:
+        """Have what was discarded before go for good, once in each root."""
         if self._swept != self._root:
             self._swept = self._root
             disk.sweep(self._root)
-        paths = disk.job_folders(self._root)
-        there = {path.name for path in paths}
+
+    def _take_in(self, found: Mapping[Path, int]) -> None:
+        """Note which folders, of these with their stamps, are new or not as they were, and let go of jobs whose folder is gone."""
+        there = {path.name for path in found}
         for job in [job for job in self.jobs if job.status.is_over or job.waits_elsewhere]:
-            if job.id not in there and job.error is None:
+            if job.id not in there and job.error is None and not job.path.exists():  # it may be newer than the listing
                 self._forget(job)
             elif job.waits_elsewhere and not _waits_elsewhere(job.path):  # that Blender is gone
                 self._stamps.pop(job.id, None)
-        self._unread = deque(path for path in paths if path.name not in self._runs and self._stamps.get(path.name) != disk.stamp(path))
+        self._unread = deque(path for path, stamp in found.items() if path.name not in self._runs and self._stamps.get(path.name) != stamp)
 
     def _read(self, path: Path) -> None:
         """Take in a folder that is new, or that another process has changed."""
         if path.name in self._runs:
             return
         stamp = disk.stamp(path)
+        if self._stamps.get(path.name) == stamp:  # it was listed before we changed it ourselves
+            return
         found = disk.read_job(path)
         self._stamps[path.name] = stamp
         if found is None:

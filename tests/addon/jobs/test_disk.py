@@ -6,6 +6,8 @@ import json
 import os
 import shutil
 import sys
+import threading
+import time
 
 import pytest
 from cograd3d.backend.job import JobFolder
@@ -198,8 +200,62 @@ def test_many_folders_are_read_a_few_at_a_time(tmp_path):
     for number in range(30):
         JobFolder.create(tmp_path, JobSpec(prompt=f"cat {number}"), {})
     manager = JobManager(tmp_path, lambda folder: [])
-    manager.tick()
+    wait_until(lambda: manager.tick() or manager.is_busy, 5.0, "the first of them")
     assert manager.is_busy
     while manager.is_busy:
         manager.tick()
     assert len(manager.jobs) == 30
+
+
+class TestListing:
+    """Jobs may lie on another computer, which may not answer."""
+
+    @pytest.fixture
+    def server(self, monkeypatch, tmp_path):
+        """One that answers nothing about `tmp_path` until it is `set`."""
+        answers, listed = threading.Event(), disk.listed
+
+        def wait(root):
+            if root == tmp_path:
+                answers.wait(20)
+            return listed(root)
+
+        monkeypatch.setattr(disk, "listed", wait)
+        yield answers
+        answers.set()
+
+    @pytest.fixture
+    def manager(self, tmp_path):
+        return JobManager(tmp_path, lambda folder: [sys.executable, "-c", ""])
+
+    def test_nobody_waits_for_it(self, server, manager, folder, tmp_path):
+        began = time.monotonic()
+        for _ in range(5):
+            manager.tick()
+        assert time.monotonic() - began < 5 and manager.jobs == []
+        server.set()
+        wait_until(lambda: manager.tick() and manager.jobs, 10, "the job")
+
+    def test_another_folder_is_listed_meanwhile(self, server, manager, tmp_path):
+        manager.tick()
+        other = JobFolder.create(tmp_path / "other", JobSpec(prompt="a blue car"), {})
+        manager.root = tmp_path / "other"
+        wait_until(lambda: manager.tick() and manager.jobs, 10, "the job")
+        assert [job.id for job in manager.jobs] == [other.path.name]
+
+    def test_what_happens_meanwhile_counts(self, server, manager, folder):
+        server.set()
+        manager.scan()
+        server.clear()
+        manager.tick()
+        (job,) = manager.jobs
+        manager.resume(job)
+        manager.cancel(job)
+        new = manager.submit(JobSpec(prompt="a blue car"), {})
+        manager.cancel(new)
+        server.set()
+        wait_until(lambda: not manager._listing.is_going_on or manager.tick(), 10, "the listing")
+        for _ in range(3):
+            manager.tick()
+        assert {id(known) for known in manager.jobs} == {id(job), id(new)}
+        assert {known.status for known in manager.jobs} == {JobStatus.CANCELLED}
