@@ -96,8 +96,8 @@ def prove() -> None:
 
     surface, texture = SurfaceConfig(resolution=24, views=6, faces=200, smoothing=2), TextureConfig(size=64, views=6, refine=1)
     mesh = textured_mesh(look, surface, texture, lambda share, phase: None, np.random.default_rng(0))
-    if len(mesh.faces) == 0:
-        raise RuntimeError("a ball of Gaussians gave an empty mesh")
+    if not len(mesh.faces) or np.abs(mesh.vertices).max() > 1.0:
+        raise RuntimeError("a ball of Gaussians gave no mesh of its size")
 
 
 def main(arguments: list[str]) -> int:

@@ -117,11 +117,12 @@ def unregister_poller(poller: Callable[[], object]) -> None:
         _remove(_session.pollers, poller)
 
 
-def redraw() -> None:
-    """Have the 3D viewports drawn anew, panels and gizmos included."""
+def redraw(*, preferences_too: bool = False) -> None:
+    """Have the 3D viewports drawn anew, panels and gizmos included, and, where they show the same, the preferences."""
+    kinds = {"VIEW_3D", "PREFERENCES"} if preferences_too else {"VIEW_3D"}
     for window in bpy.context.window_manager.windows if bpy.context.window_manager else ():
         for area in window.screen.areas:
-            if area.type == "VIEW_3D":
+            if area.type in kinds:
                 area.tag_redraw()
 
 

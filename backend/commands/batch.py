@@ -11,12 +11,12 @@ import dataclasses
 import json
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from .. import machine, preflight, request, settings
+from .. import machine, preflight, request
 from ..config import GenerationConfig
 from ..console import Console, give_up, printable
 from ..errors import EXIT_INTERRUPTED, ConfigError, InputError, OutputError, PromptError, ResourceError, UsageError
@@ -30,6 +30,7 @@ from ..job_lines import read_lines
 from ..locks import work_alone
 from ..protocol import JobSpec
 from ..wording import in_options
+from .assignments import assignments
 
 EXIT_INCOMPLETE = 1
 """Some job is not finished; `summary.csv` says which and why."""
@@ -220,7 +221,7 @@ def _read_prompts(path: Path) -> list[tuple[int, str]]:
 
 def _request(args: argparse.Namespace) -> tuple[JobSpec, GenerationConfig]:
     """What every job is asked for but its prompt. Raises `ConfigError`."""
-    given = list(_assignments(args))
+    given = list(assignments(args, _SETTING_OPTIONS))
     return request.make_request(
         "",
         quality=args.quality or "normal",
@@ -228,16 +229,6 @@ def _request(args: argparse.Namespace) -> tuple[JobSpec, GenerationConfig]:
         overrides={path: value for path, value, _ in given},
         origins={path: origin for path, _, origin in given},
     )
-
-
-def _assignments(args: argparse.Namespace) -> Iterator[tuple[str, Any, str]]:
-    """(name, value, what was typed) of every setting on the command line; `--set` comes last and so is stronger."""
-    for option, path in _SETTING_OPTIONS.items():
-        if (text := getattr(args, option)) is not None:
-            yield path, settings.parse_value(path, text), f"--{option} {text}"
-    for assignment in args.set or ():
-        section, name, value = settings.parse_assignment(assignment)
-        yield f"{section}.{name}", value, f"--set {assignment}"
 
 
 def _check_prompts(specs: Sequence[tuple[int, JobSpec]], config: GenerationConfig, root: Path) -> None:

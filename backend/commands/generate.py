@@ -7,9 +7,8 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 from .. import machine, models, request, settings
 from ..config import DEFAULT_PRIOR, GenerationConfig
@@ -19,6 +18,7 @@ from ..files import absolute
 from ..job import JobFolder
 from ..protocol import JobSpec
 from ..refinement import refine
+from .assignments import assignments
 
 _SETTING_OPTIONS = {
     "seed": "run.seed",
@@ -160,7 +160,7 @@ def make_request(args: argparse.Namespace) -> tuple[JobSpec, GenerationConfig]:
     """What was asked for, as it was asked and with every setting resolved. Raises `ConfigError`, and `JobError` for a refinement."""
     if args.refine is not None:
         return _refinement(args)
-    given = list(_assignments(args))
+    given = list(assignments(args, _SETTING_OPTIONS))
     return request.make_request(
         args.prompt,
         negative_prompt=args.negative or "",
@@ -192,17 +192,6 @@ def _regions(text: str) -> tuple[int, ...]:
 
 def _outputs(args: argparse.Namespace) -> tuple[str, ...]:
     return tuple(str(absolute(path)) for path in args.output or ())
-
-
-def _assignments(args: argparse.Namespace) -> Iterator[tuple[str, Any, str]]:
-    """(name, value, what was typed) of every setting on the command line; `--set` comes last and so is stronger."""
-    for option, path in _SETTING_OPTIONS.items():
-        text = getattr(args, option)
-        if text is not None:
-            yield path, settings.parse_value(path, text), f"--{option} {text}"
-    for assignment in args.set or ():
-        section, name, value = settings.parse_assignment(assignment)
-        yield f"{section}.{name}", value, f"--set {assignment}"
 
 
 def _job_path(args: argparse.Namespace) -> Path | None:

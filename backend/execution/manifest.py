@@ -153,7 +153,7 @@ class Manifest:
             folder = JobFolder.create(self.root / JOBS_FOLDER, spec, config)
             return self.put(dataclasses.replace(job, folder=folder.path.relative_to(self.root).as_posix(), attempts=0, seconds=0.0))
         if folder.spec.outputs != outputs:  # another format is asked for, or the batch was moved
-            atomic_write_json(folder.spec_path, dataclasses.replace(folder.spec, outputs=outputs).to_dict())
+            folder.write_spec(dataclasses.replace(folder.spec, outputs=outputs))
         return job
 
 

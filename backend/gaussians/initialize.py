@@ -18,13 +18,12 @@ from torch import Tensor
 from ..config import GaussiansConfig
 from ..errors import InputError
 from ..mesh_faults import find_fault
-from ..meshing.foreign import FIT_RADIUS, Contents, Piece, Unreadable, bounding_ball, read_contents
+from ..meshing.foreign import FIT_RADIUS, Contents, Piece, Unreadable, bounding_ball, in_our_frame, read_contents
 from .model import GaussianModel
 from .splat_file import is_splat_file
 
 MESH_SUFFIXES = (".obj", ".ply", ".glb", ".stl")
 POINT_SUFFIXES = (".ply", ".xyz")
-Y_UP_SUFFIXES = (".obj", ".glb")
 GREY = 0.5
 GROWN_COLOUR = 0.2
 """Largest amount by which each channel of a grown point is brighter than the point it grew from (GaussianDreamer's 0.2)."""
@@ -121,10 +120,7 @@ def sample_file(path: Path, count: int, rng: np.random.Generator) -> Cloud:
     if not radius > 0:
         raise _unusable(path, "all its points coincide")
     points, colors = _sample_surfaces(pieces, count, rng) if pieces else _sample_points(clouds, count, rng, LARGEST_SPREAD * radius)
-    points = (points - centre) * (FIT_RADIUS / radius)
-    if suffix in Y_UP_SUFFIXES:
-        points = np.stack([points[:, 0], -points[:, 2], points[:, 1]], axis=1)
-    return points, colors
+    return in_our_frame((points - centre) * (FIT_RADIUS / radius), suffix), colors
 
 
 def _unusable(path: Path, what: str) -> InputError:

@@ -53,11 +53,6 @@ def to_y_up(vectors: np.ndarray) -> np.ndarray:
     return np.stack([vectors[:, 0], vectors[:, 2], -vectors[:, 1]], axis=1)
 
 
-def to_z_up(vectors: np.ndarray) -> np.ndarray:
-    """[N, 3] back from glTF's frame to ours: (x, y, z) -> (x, -z, y)."""
-    return np.stack([vectors[:, 0], -vectors[:, 2], vectors[:, 1]], axis=1)
-
-
 def write_glb(mesh: TexturedMesh, path: Path) -> None:
     """glTF 2.0, binary: https://registry.khronos.org/glTF/specs/2.0/glTF-2.0.html."""
     name = path.stem

@@ -28,6 +28,15 @@ FIT_RADIUS = 0.9
 """Of the ball that what stands or is sized otherwise than our assets is scaled into."""
 
 
+Y_UP_SUFFIXES = (".obj", ".glb")
+"""Files that have y up and look along z, as Blender's importers take them; the others are in our frame."""
+
+
+def in_our_frame(points: np.ndarray, suffix: str) -> np.ndarray:
+    """[N, 3] points of a file with this suffix, z up, the front towards -y: (x, y, z) -> (x, -z, y) where y is up."""
+    return np.stack([points[:, 0], -points[:, 2], points[:, 1]], axis=1) if suffix in Y_UP_SUFFIXES else points
+
+
 class Unreadable(Exception):
     """What is wrong with a file, as the end of a sentence about it; for those who know what else the user might give."""
 

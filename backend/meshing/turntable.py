@@ -16,8 +16,7 @@ from ..files import atomic_path
 from ..gaussians.splat_file import is_splat_file
 from ..mesh_faults import LARGEST_COORDINATE
 from .cleanup import vertex_normals
-from .export import to_z_up
-from .foreign import FIT_RADIUS, Piece, Unreadable, bounding_ball, read_contents
+from .foreign import FIT_RADIUS, Piece, Unreadable, bounding_ball, in_our_frame, read_contents
 from .mesh import TexturedMesh
 from .views import gaussian_render
 from .zbuffer import box_downsample, rasterize_mesh, supersampled
@@ -113,7 +112,7 @@ def open_subject(path: Path) -> tuple[Draw, float]:
         render = gaussian_render(_framed(GaussianModel.load_ply(path)))
         return lambda camera: render([camera])[0][0], DISTANCE
     pieces = _read_pieces(path)
-    placed = [_in_our_frame(piece, path) for piece in pieces]
+    placed = [in_our_frame(piece.vertices, path.suffix.lower()) for piece in pieces]
     used = np.concatenate([vertices[np.unique(piece.faces)] for vertices, piece in zip(placed, pieces)])
     vertices = np.concatenate(placed)
     reach = float(np.linalg.norm(used, axis=1).max())
@@ -138,7 +137,7 @@ def read_asset(path: str | Path) -> TexturedMesh:
     piece = pieces[0]
     if len(pieces) > 1 or piece.vertex_colors is not None or piece.face_colors is not None:
         raise _unreadable(path, "it is in several pieces, or its vertices have colours, which is more than one texture holds")
-    vertices, faces = _in_our_frame(piece, path), piece.faces
+    vertices, faces = in_our_frame(piece.vertices, path.suffix.lower()), piece.faces
     # Normals are recomputed over merged points: a file may hold none, and seams must not show.
     points, index = np.unique(vertices, axis=0, return_inverse=True)
     index = index.reshape(-1)
@@ -159,11 +158,6 @@ def _read_pieces(path: Path) -> list[Piece]:
     if not pieces:
         raise _unreadable(path, "it holds no triangles")
     return pieces
-
-
-def _in_our_frame(piece: Piece, path: Path) -> np.ndarray:
-    """[V, 3] its vertices; a .ply has them in our frame already, as Blender's importer takes it."""
-    return piece.vertices if path.suffix.lower() == ".ply" else to_z_up(piece.vertices)
 
 
 def _draw(pieces: list[Piece], vertices: np.ndarray, camera: Camera) -> np.ndarray:

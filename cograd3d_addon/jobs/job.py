@@ -164,11 +164,6 @@ class Job:
         return path if path.is_file() else None
 
     @property
-    def preview_image(self) -> Path | None:
-        """The picture of the latest preview, if there is one."""
-        return self._preview_file(self.preview.image if self.preview else "")
-
-    @property
     def preview_splats(self) -> Path | None:
         """The Gaussians of the latest preview, if there are any."""
         return self._preview_file(self.preview.splats if self.preview else "")

@@ -359,10 +359,7 @@ def follow() -> bool:
     if changed and not supervisor.situation.phase.is_busy:
         disk_usage.outdated()
     if disk_usage.has_news() or changed:
-        for window in bpy.context.window_manager.windows:
-            for area in window.screen.areas:
-                if area.type in ("VIEW_3D", "PREFERENCES"):
-                    area.tag_redraw()
+        session.redraw(preferences_too=True)
     return is_busy
 
 

@@ -124,10 +124,7 @@ def follow() -> bool:
     """Follow the search, and show what it found; called by the session's timer. Returns whether it is to come back soon: nobody waits."""
     shelf.poll()
     if shelf.has_news():
-        for window in bpy.context.window_manager.windows:
-            for area in window.screen.areas:
-                if area.type in ("VIEW_3D", "PREFERENCES"):
-                    area.tag_redraw()
+        session.redraw(preferences_too=True)
     return False
 
 

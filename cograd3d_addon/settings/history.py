@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 from pathlib import Path
 
@@ -50,11 +51,8 @@ class PromptHistory:
             self._prompts = [text for text in value if isinstance(text, str) and text.strip()][:LONGEST] if isinstance(value, list) else []
         return self._prompts
 
-    def _write(self) -> bool:
-        """Whether the file could be written."""
-        try:
+    def _write(self) -> None:
+        """Where that cannot be done, the prompts are known until Blender quits."""
+        with contextlib.suppress(OSError, OutputError):
             self.path.parent.mkdir(parents=True, exist_ok=True)
             atomic_write_json(self.path, self._prompts, durable=False)
-        except (OSError, OutputError):
-            return False
-        return True

@@ -18,7 +18,8 @@ from backend.errors import InputError, OutputError
 from backend.gaussians.model import GaussianModel
 from backend.meshing import TexturedMesh
 from backend.meshing.cleanup import vertex_normals
-from backend.meshing.export import WRITERS, to_y_up, to_z_up, write_asset
+from backend.meshing.export import WRITERS, to_y_up, write_asset
+from backend.meshing.foreign import in_our_frame
 from backend.meshing.turntable import contact_sheet, open_subject, read_asset, turntable
 from backend.meshing.unwrap import unwrap
 from backend.meshing.zbuffer import render_textured, sample_texture
@@ -41,7 +42,8 @@ def asset() -> TexturedMesh:
 def test_frames_are_inverse_and_the_front_becomes_plus_z():
     assert to_y_up(np.array([[0.0, -1, 0], [0, 0, 1], [1, 0, 0]])).tolist() == [[0, 0, 1], [0, 1, 0], [1, 0, 0]]
     points = np.random.default_rng(0).standard_normal((9, 3))
-    assert to_z_up(to_y_up(points)) == pytest.approx(points)
+    assert in_our_frame(to_y_up(points), ".glb") == pytest.approx(points)
+    assert in_our_frame(points, ".ply") is points
 
 
 @pytest.mark.parametrize("suffix", [".glb", ".obj"])

@@ -1,5 +1,6 @@
 """Commands to a run, over the wire and through the file."""
 
+import logging
 import time
 from queue import Empty
 
@@ -7,6 +8,7 @@ import pytest
 
 from backend.command_file import send_command
 from backend.control import Control
+from backend.listening import obey
 from backend.protocol import Cancel, Pause, Stop, Weight
 from backend.worker import execute
 
@@ -111,3 +113,10 @@ def test_a_run_without_the_wire_obeys_the_file_too(folder):
         file.write(b"rubbish\n")  # not to this run
     assert execute(folder, runner, told.append, Control()).reason == "finished"
     assert told == []
+
+
+def test_the_log_tells_what_people_asked_for_and_not_that_a_lease_was_renewed(caplog):
+    with caplog.at_level(logging.INFO):
+        for line in (b'{"type": "alive"}', b'{"type": "pause"}'):
+            obey(line, Control(), lambda notice: None)
+    assert [record.getMessage() for record in caplog.records] == ["command: Pause()"]
