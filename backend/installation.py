@@ -439,16 +439,22 @@ class _Installer:
         """pip's options for the index of the torch build that fits this computer; none for the general index, whose build then fits.
 
         Raises:
-            SetupError: only the CUDA build can be had, of several GB, and this computer has no use for it.
+            SetupError: only the CUDA build can be had, of several GB, and this computer has no use for it; or it has, and cannot have it.
         """
         if self.plan.wheels is not None or sys.platform == "darwin" or (sys.platform == "linux" and self.plan.build == "cuda"):
             return []
         index = ["--index-url", f"{TORCH_INDEX}/{'cpu' if self.plan.build == 'cpu' else WINDOWS_CUDA_BUILD}"]
         self.report(Progress(f"Looking for the {'CPU' if self.plan.build == 'cpu' else 'CUDA'} build of PyTorch"))
         with contextlib.suppress(PipFailed):  # out of reach: behind a firewall, or with a mirror of the general index only
-            self._pip.look_up(torch, "--retries", "0", "--timeout", "10", *index)
+            patience = "0" if self.plan.build == "cpu" else "2"
+            self._pip.look_up(torch, "--retries", patience, "--timeout", "10", *index)
             return [*index, "--retries", "2"]
-        if self.plan.build == "cpu" and not self.plan.allow_cuda:
+        if self.plan.build == "cuda":  # on Windows, where the general index has the CPU build
+            raise SetupError(
+                "The build of PyTorch for NVIDIA graphics cards cannot be reached.",
+                remedy=f"Allow access to {TORCH_INDEX}, and try again, or install with `python3 -m backend setup --offline-wheels DIR`.",
+            )
+        if not self.plan.allow_cuda:
             self._refuse_cuda(torch)
         return []
 

@@ -19,9 +19,9 @@ from typing import Any
 from .. import machine, preflight, request
 from ..config import GenerationConfig
 from ..console import Console, give_up, printable
-from ..errors import EXIT_INTERRUPTED, ConfigError, InputError, OutputError, PromptError, ResourceError, UsageError
+from ..errors import EXIT_INTERRUPTED, InputError, OutputError, PromptError, ResourceError, UsageError
 from ..execution.executor import GRACE_SECONDS, make_executor
-from ..execution.gpus import usable_gpus
+from ..execution.gpus import check_device, usable_gpus, wants_gpu
 from ..execution.local import default_processes
 from ..execution.manifest import SUMMARY_FILE, BatchJob, Manifest, SummaryRow, write_summary
 from ..execution.task import Outcome, Task
@@ -180,11 +180,7 @@ def _plan(args: argparse.Namespace) -> _Plan:
         raise OutputError(f"{root} is no folder.", remedy="Name the folder that the assets go to.")
     lines = _read_prompts(args.prompts)
     spec, config = _request(args)
-    if config.run.device.startswith("cuda:"):
-        raise ConfigError(
-            f"A batch gives each run its GPU, so the device cannot be {config.run.device}.",
-            remedy="Set run.device=cuda; the variable CUDA_VISIBLE_DEVICES says which GPUs may be used.",
-        )
+    check_device(config.run.device)
     first_lines: dict[str, int] = {}
     repeated = [(line, first_lines[prompt]) for line, prompt in lines if first_lines.setdefault(prompt, line) != line]
     specs = {prompt: replace(spec, prompt=prompt) for prompt in first_lines}
@@ -283,7 +279,7 @@ def _run_all(args: argparse.Namespace, plan: _Plan, report: _Report) -> None:
             plan.manifest.write()
         report.begin(made, executor.processes)
         by_key = {str(job.number): job for job in made}
-        gpus = executor.gpu_share if _wants_gpu(plan.config) else 0.0
+        gpus = executor.gpu_share if wants_gpu(plan.config.run.device) else 0.0
         for outcome in executor.run([_task(plan, job, gpus) for job in made], retries=args.retries):
             job = plan.put(_after(plan, by_key[outcome.key], outcome))
             plan.manifest.write()
@@ -314,17 +310,13 @@ def _counted(plan: _Plan, job: BatchJob) -> BatchJob:
     return replace(job, gaussians=result.get("gaussians", 0), faces=result.get("faces", 0))
 
 
-def _wants_gpu(config: GenerationConfig) -> bool:
-    return config.run.device in ("auto", "cuda")
-
-
 def _processes(wanted: int | None, plan: _Plan) -> int:
     """How many runs at once this computer's free memory holds, at most those wanted. Raises `ResourceError` if more were asked for."""
     quality, prior = plan.specs[plan.jobs[0].identity].quality, plan.config.prior.name
     needed = preflight.MEMORY_BYTES.get(quality, preflight.MEMORY_BYTES["normal"])
     needed += 0 if prior in request.BUILTIN_PRIORS else preflight.PIPELINE_MEMORY_BYTES
     _, available = machine.memory()
-    count = wanted or default_processes(len(usable_gpus()) if _wants_gpu(plan.config) else 0, machine.cores())
+    count = wanted or default_processes(len(usable_gpus()) if wants_gpu(plan.config.run.device) else 0, machine.cores())
     count = min(count, len(plan.jobs))
     fitting = count if available is None else max(1, int(available // needed))
     if wanted and count > fitting:

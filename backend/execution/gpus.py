@@ -7,8 +7,9 @@ import os
 from collections.abc import Mapping, Sequence
 
 from .. import machine
+from ..errors import ConfigError
 
-__all__ = ["GpuPool", "share_of_gpu", "usable_gpus"]
+__all__ = ["GpuPool", "check_device", "share_of_gpu", "usable_gpus", "wants_gpu"]
 
 _SLACK = 1e-6
 """Three thirds of a GPU are one, whatever the rounding."""
@@ -22,6 +23,20 @@ def usable_gpus(environ: Mapping[str, str] = os.environ) -> tuple[str, ...]:
     names = [name.strip() for name in chosen.split(",")]
     end = next((index for index, name in enumerate(names) if name in ("", "-1")), len(names))  # CUDA reads no further either
     return tuple(names[:end])
+
+
+def check_device(device: str) -> None:
+    """Raises `ConfigError` where the runs of an executor could not all compute on `run.device`."""
+    if device.startswith("cuda:"):
+        raise ConfigError(
+            f"Each run is given its GPU, so the device cannot be {device}.",
+            remedy="Set run.device=cuda; the variable CUDA_VISIBLE_DEVICES says which GPUs may be used.",
+        )
+
+
+def wants_gpu(device: str) -> bool:
+    """Whether runs with this `run.device` take an NVIDIA GPU where there is one."""
+    return device in ("auto", "cuda")
 
 
 def share_of_gpu(processes: int, gpus: int) -> float:

@@ -76,8 +76,10 @@ def run(args: argparse.Namespace) -> int:
     Raises:
         JobError: another process adds to this report.
     """
+    from ...execution.gpus import check_device, wants_gpu
     from ...guidance.load import load_prior
     from ...locks import work_alone
+    from ...out_of_memory import free_caches
     from ...pipeline import pick_device
     from .runs import Terms, plan
 
@@ -86,18 +88,20 @@ def run(args: argparse.Namespace) -> int:
     sets = (*([] if args.iterations is None else [f"optimizer.iterations={args.iterations}"]), *args.sets)
     terms = Terms(args.prior, args.reliability, args.quality, sets)
     whole = reference.config(terms.quality, terms.assignments)
+    check_device(whole.run.device)
     prior = load_prior(whole.prior, pick_device(whole.run.device), seed=0)
     work = args.work or args.report / "work"
     runs = plan(compared, _pairs(args), terms, reference, prior, work)
     del prior
+    free_caches()  # what the runs' processes need of the GPU
     args.report.mkdir(parents=True, exist_ok=True)
     # Two galleries would do the same runs, and each forget the other's records.
     with contextlib.nullcontext() if args.report_only else work_alone(args.report):
-        return _complete(runs, args)
+        return _complete(runs, args, gpus=None if wants_gpu(whole.run.device) else ())
 
 
-def _complete(runs: Sequence[Run], args: argparse.Namespace) -> int:
-    """`run`, once it is known what belongs to the report."""
+def _complete(runs: Sequence[Run], args: argparse.Namespace, gpus: Sequence[str] | None = None) -> int:
+    """`run`, once it is known what belongs to the report and which GPUs it may use."""
     from ...locks import FolderLock
     from .measures import judges
     from .public_scores import parse_scores
@@ -119,7 +123,7 @@ def _complete(runs: Sequence[Run], args: argparse.Namespace) -> int:
         for each in missing:
             prepare(each)
         _say(f"{len(runs) - len(missing)} of {len(runs)} runs are done; {len(missing)} to go")
-        known, failed = _execute(missing, known, args)
+        known, failed = _execute(missing, known, args, gpus)
     write_up(runs, known, args)
     return int(failed > 0)
 
@@ -132,25 +136,27 @@ def _pairs(args: argparse.Namespace) -> list[tuple[str, int]]:
     return [(prompt, seed) for seed in range(most) for prompt in chosen if seed < args.seeds or prompt in core]
 
 
-def _execute(missing: Sequence[Run], known: list[Record], args: argparse.Namespace) -> tuple[list[Record], int]:
-    """Does the runs; returns all records and the number of runs that failed. Records are kept as they come."""
+def _execute(
+    missing: Sequence[Run], known: list[Record], args: argparse.Namespace, gpus: Sequence[str] | None = None
+) -> tuple[list[Record], int]:
+    """Does the runs; returns all records and the number of runs that failed. Records are kept as they come. `gpus`: see `make_executor`."""
     from ...execution import Task, make_executor
     from .runs import finished
 
     options = tuple(word for score in args.scores for word in ("--score", score))
     folders = {run.folder.name: run.folder for run in missing}
     path, failed, began = args.report / RECORDS_FILE, 0, time.monotonic()
-    with make_executor(args.processes, args.ray, shared=args.work or args.report / "work") as executor:
+    with make_executor(args.processes, args.ray, gpus, shared=args.work or args.report / "work") as executor:
         executor.notify = _say
-        tasks = [
-            Task(name, ("evaluate", "run", str(folder.absolute()), *options), gpus=executor.gpu_share) for name, folder in folders.items()
-        ]
+        share = executor.gpu_share if gpus is None else 0.0
+        tasks = [Task(name, ("evaluate", "run", str(folder.absolute()), *options), gpus=share) for name, folder in folders.items()]
         for count, outcome in enumerate(executor.run(tasks, retries=args.retries), start=1):
             record = finished(folders[outcome.key])
             left = (time.monotonic() - began) / count * (len(tasks) - count) / 60
-            if record is None and outcome.stopped:
+            is_done = record is not None and outcome.exit_code == 0  # what was measured earlier has a record in any case
+            if not is_done and outcome.stopped:
                 continue
-            if record is None:
+            if record is None or not is_done:
                 failed += 1
                 _say(f"{count}/{len(tasks)} {outcome.key} failed: {outcome.message}")
                 continue

@@ -137,7 +137,7 @@ def measure_run(job: JobFolder, description: Description, *, judges: Judges) -> 
             given = judge.score(photographs, job.spec.prompt)
             figures |= {name: float(given.mean()), f"{name}_model": judge.model}
             if name.startswith("clip"):
-                figures[f"{name}_std"] = float(given.std())
+                figures[f"{name}_angles"] = tuple(given.tolist())
     return figures
 
 

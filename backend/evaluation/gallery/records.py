@@ -20,7 +20,7 @@ UNKNOWN = math.nan
 """A measure that was not taken: its model was not given, or the result has no such thing."""
 
 
-_ADDED = {"clip_b32_model", "clip_l14_model", "vqa_score_model", "image_reward_model"}
+_ADDED = {"clip_b32_model", "clip_l14_model", "vqa_score_model", "image_reward_model", "clip_b32_angles", "clip_l14_angles"}
 """Columns that were added later: files of before lack them, and are read all the same."""
 
 
@@ -39,7 +39,8 @@ class Record:
         alignment, alignment_std: image-text score of the renders, mean over angles and its standard deviation over them.
         alignment_angles: the score at each angle, of which `statistics.angle_std` makes the paper's std: the mean over angles of the
             standard deviation over runs.
-        clip_b32, clip_b32_std, clip_l14, clip_l14_std, vqa_score, image_reward: the paper's own scores, where their models were given.
+        clip_b32, clip_l14, vqa_score, image_reward: the paper's own scores, where their models were given.
+        clip_b32_angles, clip_l14_angles: these at each angle.
         clip_b32_model, clip_l14_model, vqa_score_model, image_reward_model: these models, as they were named.
         psnr, ssim, iou: against the true object at views no camera visited, the result turned about Z as fits best, by at most 45 degrees.
         psnr_fixed, iou_fixed: as it stands.
@@ -66,10 +67,10 @@ class Record:
     alignment_std: float = UNKNOWN
     alignment_angles: tuple[float, ...] = ()
     clip_b32: float = UNKNOWN
-    clip_b32_std: float = UNKNOWN
+    clip_b32_angles: tuple[float, ...] = ()
     clip_b32_model: str = ""
     clip_l14: float = UNKNOWN
-    clip_l14_std: float = UNKNOWN
+    clip_l14_angles: tuple[float, ...] = ()
     clip_l14_model: str = ""
     vqa_score: float = UNKNOWN
     vqa_score_model: str = ""
@@ -96,8 +97,8 @@ class Record:
 
 JUDGEMENTS = {
     "judge": ("alignment", "alignment_std", "alignment_angles"),
-    "clip_b32_model": ("clip_b32", "clip_b32_std"),
-    "clip_l14_model": ("clip_l14", "clip_l14_std"),
+    "clip_b32_model": ("clip_b32", "clip_b32_angles"),
+    "clip_l14_model": ("clip_l14", "clip_l14_angles"),
     "vqa_score_model": ("vqa_score",),
     "image_reward_model": ("image_reward",),
 }
@@ -116,7 +117,7 @@ def of_one_judge(records: Sequence[Record]) -> list[Record]:
         judged = judges_of(records, field)
         if len(set(judged)) > 1:
             chosen = max(judged, key=judged.count)
-            nothing: dict[str, Any] = {name: () if name == "alignment_angles" else UNKNOWN for name in scores}
+            nothing: dict[str, Any] = {name: () if name.endswith("_angles") else UNKNOWN for name in scores}
             heard = [record if getattr(record, field) == chosen else replace(record, **nothing) for record in heard]
     return heard
 
@@ -160,7 +161,7 @@ def _cell(value: object) -> str:
 
 
 def _from_cells(row: Mapping[str, str | None]) -> Record:
-    """Columns of a later version are ignored, and an earlier one's files lack `_ADDED`. Raises `KeyError` or `ValueError`."""
+    """Columns of another version are ignored, and an earlier one's files lack `_ADDED`. Raises `KeyError` or `ValueError`."""
     values: dict[str, object] = {}
     for field in fields(Record):
         cell = row.get(field.name, "") if field.name in _ADDED else row[field.name]

@@ -216,5 +216,7 @@ def _plain(record: Record) -> dict[str, Any]:
 
 
 def _record(values: dict[str, Any]) -> Record:
-    values = {name: UNKNOWN if value is None else value for name, value in values.items()}
-    return Record(**values | {"alignment_angles": tuple(values["alignment_angles"])})
+    """What `_plain` returned, by whatever version. Raises `TypeError` where what identifies a run is missing."""
+    known = {name: UNKNOWN if value is None else value for name, value in values.items() if name in Record.__dataclass_fields__}
+    fields: dict[str, Any] = {name: tuple(value) if isinstance(value, list) else value for name, value in known.items()}
+    return Record(**fields)

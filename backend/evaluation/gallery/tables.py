@@ -36,6 +36,8 @@ COLUMNS = MEASURES | {
     "angle_std": Measure(
         "angle_std", "Alignment std", better="lower", meaning="over the seeds of a prompt, mean over angles, as the paper has it"
     ),
+    "clip_b32_std": Measure("clip_b32_std", "CLIP-S B/32 std", better="lower", meaning="likewise"),
+    "clip_l14_std": Measure("clip_l14_std", "CLIP-S L/14 std", better="lower", meaning="likewise"),
     "user_rank": Measure("user_rank", "User rank", better="lower", digits=2, meaning="mean rank that participants gave, 1 being the best"),
     "rank": Measure(
         "rank", "Rank by PSNR", better="lower", digits=2, meaning="mean over the (prompt, seed) pairs that all of the table have"
@@ -149,7 +151,8 @@ def _score_cells(estimates: Sequence[Estimate], measure: Measure) -> list[Cell]:
     texts = [number(each.value, digits) for each in estimates]
     costs = [measure.cost(each.value) for each in estimates if each.known]
     best = {text for text, each in zip(texts, estimates, strict=True) if each.known and measure.cost(each.value) == min(costs)}
-    marked = best if measure.better and len(costs) > 1 else set()
+    # A mean near 1 may be that of 0.5 and 1.5: which is best there, the differences tell.
+    marked = best if measure.better in ("higher", "lower") and len(costs) > 1 else set()
     return [Cell(text, interval(each, digits), text in marked) for text, each in zip(texts, estimates, strict=True)]
 
 

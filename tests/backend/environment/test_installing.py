@@ -133,6 +133,17 @@ class TestInstall:
         install(root)
         assert not any(installation.TORCH_INDEX in argument for call in pip.calls for argument in call)
 
+    def test_on_windows_a_gpu_is_not_left_idle_without_a_word(self, root, pip, monkeypatch):
+        """There the general index has the CPU build, which would do, slowly."""
+        monkeypatch.setattr(installation.sys, "platform", "win32")
+        installer = installation._Installer(installation.plan(Environment(root), gpus=["GPU 0"]), lambda progress: None, None)
+        pip.reachable = False
+        with pytest.raises(SetupError, match="for NVIDIA graphics cards cannot be reached") as error:
+            installer._torch_source(TORCH)
+        assert installation.TORCH_INDEX in error.value.remedy
+        pip.reachable = True
+        assert f"{installation.TORCH_INDEX}/{installation.WINDOWS_CUDA_BUILD}" in installer._torch_source(TORCH)
+
     def test_offline_asks_no_index(self, root, pip, tmp_path):
         (tmp_path / "torch.whl").touch()
         installation.install(installation.plan(Environment(root), wheels=tmp_path))

@@ -2,17 +2,23 @@
 
 import argparse
 import csv
+import json
 import os
 import sys
 from dataclasses import fields
 
 import pytest
 
-from backend.errors import InputError, JobError, UsageError
+from backend import settings
+from backend.errors import ConfigError, InputError, JobError, UsageError
 from backend.evaluation.gallery import command, single
 from backend.evaluation.gallery.public_scores import parse_scores
 from backend.evaluation.gallery.records import Record, read_records, write_records
+from backend.evaluation.gallery.runs import RECORD_FILE, Run, _plain, prepare
+from backend.execution import Outcome
 from backend.job import JobFolder
+
+from . import synthetic
 
 TINY = (
     *("prior.views=60", "optimizer.iterations=4", "optimizer.resolution_steps=[[0.0, 64]]", "densification.enabled=false"),
@@ -137,6 +143,39 @@ def test_scores_by_name_and_model():
 def test_a_folder_that_is_no_run_is_refused(tmp_path):
     with pytest.raises(InputError, match="no run of a gallery"):
         single.run(argparse.Namespace(folder=tmp_path, scores=[]))
+
+
+def test_a_run_that_cannot_be_measured_again_has_failed(tmp_path, monkeypatch, capsys):
+    """Its record of before is there all the same, and stays."""
+    run = Run(synthetic.record("cograd3d", "a red cat", psnr=20.0, janus=0.0), settings.resolve("draft"), tmp_path / "run")
+    prepare(run)
+    (run.folder / RECORD_FILE).write_text(json.dumps(_plain(run.record)))
+    outcomes = [Outcome("run", 9, 1, 2.0, "No model is there."), Outcome("run", -15, 1, 2.0, stopped=True), Outcome("run", 0, 1, 2.0)]
+
+    class Executor:
+        gpu_share = 0.0
+
+        def __enter__(self):
+            return self
+
+        def __exit__(self, *error):
+            pass
+
+        def run(self, tasks, retries):
+            return outcomes[:1]
+
+    monkeypatch.setattr("backend.execution.make_executor", lambda *arguments, **options: Executor())
+    args = parsed("--report", str(tmp_path / "report"))
+    args.report.mkdir()
+    for failed, said in ((1, "1/1 run failed: No model is there."), (0, ""), (0, "1/1 cograd3d, a red cat, seed 0")):
+        assert command._execute([run], [], args)[1] == failed
+        assert said in capsys.readouterr().out
+        outcomes.pop(0)
+
+
+def test_one_gpu_cannot_be_all_runs(tmp_path):
+    with pytest.raises(ConfigError, match="cannot be cuda:1"):
+        command.run(parsed("--report", str(tmp_path / "report"), "--set", "run.device=cuda:1"))
 
 
 def test_records_without_a_score_are_measured_again(tmp_path):

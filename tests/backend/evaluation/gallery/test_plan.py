@@ -121,12 +121,12 @@ class TestRecords:
         assert of_one_judge([two, unjudged]) == [two, unjudged]
 
     def test_each_score_has_judges_of_its_own(self):
-        one, two = record(clip_b32=30.0, clip_b32_model="a"), record(seed=1, clip_b32=31.0, clip_b32_std=1.0, clip_b32_model="b")
+        one, two = record(clip_b32=30.0, clip_b32_model="a"), record(seed=1, clip_b32=31.0, clip_b32_angles=(31.0,), clip_b32_model="b")
         first, second = of_one_judge(
             [dataclasses.replace(one, alignment=80.0, judge="x"), dataclasses.replace(two, alignment=81.0, judge="x")]
         )
         assert (first.clip_b32, first.alignment, second.alignment) == (30.0, 80.0, 81.0)
-        assert math.isnan(second.clip_b32) and math.isnan(second.clip_b32_std)
+        assert math.isnan(second.clip_b32) and second.clip_b32_angles == ()
 
     def test_those_of_an_earlier_version_can_be_read(self, tmp_path):
         """They do not say which models gave the paper's scores."""

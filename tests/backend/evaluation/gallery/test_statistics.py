@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from backend.errors import InputError
 from backend.evaluation.gallery.records import JUDGEMENTS, UNKNOWN, Record
 from backend.evaluation.gallery.statistics import (
+    ANGLE_STDS,
     MEASURES,
     Estimate,
     _weights,
@@ -135,8 +136,15 @@ class TestAngleStd:
             record(prompt="pig", seed=0, alignment_angles=(9.0, 0.0)),
         ]
         found = angle_std(made)
-        assert found.value == pytest.approx((math.sqrt(2) / 2 + math.sqrt(18) / 2) / 2)
+        assert found.value == pytest.approx((math.sqrt(2) / 2 + math.sqrt(18) / 2) / 2 * math.sqrt(math.pi / 2))
         assert (found.prompts, found.runs, found.missing) == (2, 4, 1)
+
+    @pytest.mark.parametrize("seeds", [2, 3, 8])
+    def test_does_not_depend_on_how_many_seeds_there_are(self, seeds):
+        rng = np.random.default_rng(0)
+        made = [record(prompt=f"{p}", seed=s, clip_b32_angles=tuple(rng.normal(0, 1, 12))) for p in range(150) for s in range(seeds)]
+        assert angle_std(made, "clip_b32_angles").value == pytest.approx(1, abs=0.04)
+        assert not angle_std(made).known
 
     def test_takes_two_seeds(self):
         assert not angle_std([record(alignment_angles=(1.0, 2.0))]).known and not angle_std([]).known
@@ -181,7 +189,7 @@ def test_every_figure_of_a_record_has_a_measure():
         "budget",
         "fingerprint",
         "iterations",
-        "alignment_angles",
+        *ANGLE_STDS.values(),
         *JUDGEMENTS,
     }
     assert set(MEASURES) == set(Record.__dataclass_fields__) - identifying
@@ -190,7 +198,7 @@ def test_every_figure_of_a_record_has_a_measure():
 def test_summary_has_all_of_all():
     made = records(seeds=2)
     found = summary(made, ["cograd3d", "w/o A"])
-    assert found["cograd3d"].keys() == {*MEASURES, "angle_std"} and found["cograd3d"]["angle_std"].known
+    assert found["cograd3d"].keys() == {*MEASURES, *ANGLE_STDS} and found["cograd3d"]["angle_std"].known
     psnr = values_of(made, "cograd3d", "psnr")
     assert found["cograd3d"]["psnr"] == estimate(psnr) and len(psnr) == 8
     assert repr(found["cograd3d"]["clip_b32"]) == repr(Estimate(missing=8))
