@@ -39,7 +39,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--reliability", type=float, default=1.0, metavar="P", help="share of calls in which the exact prior obeys view words (%(default)s)"
     )
     parser.add_argument("--quality", default="draft", choices=("draft", "normal", "high"))
-    parser.add_argument("--iterations", type=_count, metavar="N", help="those of cograd3d, which set everybody's budget of predictions")
+    iterations_help = "those of cograd3d, which set everybody's budget of predictions; several: how quality grows with it is plotted"
+    parser.add_argument("--iterations", type=_count, nargs="+", metavar="N", help=iterations_help)
     parser.add_argument("--set", action="append", default=[], dest="sets", metavar="SECTION.NAME=VALUE", help="a setting of every run")
     parser.add_argument(
         "--report", type=Path, required=True, metavar="DIR", help="tables, plots and pages; figures in its records.csv are not made again"
@@ -85,13 +86,13 @@ def run(args: argparse.Namespace) -> int:
 
     compared = variants.chosen(args.methods)
     reference = variants.chosen([variants.FULL])[0]
-    sets = (*([] if args.iterations is None else [f"optimizer.iterations={args.iterations}"]), *args.sets)
-    terms = Terms(args.prior, args.reliability, args.quality, sets)
-    whole = reference.config(terms.quality, terms.assignments)
+    budgets = [()] if args.iterations is None else [(f"optimizer.iterations={count}",) for count in sorted(set(args.iterations))]
+    terms = [Terms(args.prior, args.reliability, args.quality, (*budget, *args.sets)) for budget in budgets]
+    whole = reference.config(args.quality, terms[-1].assignments)
     check_device(whole.run.device)
     prior = load_prior(whole.prior, pick_device(whole.run.device), seed=0)
     work = args.work or args.report / "work"
-    runs = plan(compared, _pairs(args), terms, reference, prior, work)
+    runs = [run for each in terms for run in plan(compared, _pairs(args), each, reference, prior, work)]
     del prior
     free_caches()  # what the runs' processes need of the GPU
     args.report.mkdir(parents=True, exist_ok=True)
@@ -193,7 +194,10 @@ def write_up(runs: Sequence[Run], known: Sequence[Record], args: argparse.Namesp
         _say("No run is done: there is nothing to report.")
         return
     strips, traces, truths = {}, {}, {}
+    largest = max(record.budget for _, record in done)
     for run, record in done:
+        if record.budget < largest:
+            continue
         key = record.variant, record.prompt, record.seed
         if (run.folder / STRIP_FILE).exists():
             strips[key] = run.folder / STRIP_FILE
@@ -226,7 +230,7 @@ def command_line(args: argparse.Namespace) -> str:
     words = ["python3", "-m", "backend", "evaluate", "gallery", "--methods", *args.methods, "--prompts", *args.prompts]
     words += ["--seeds", str(args.seeds), *(["--core-seeds", str(args.core_seeds)] if args.core_seeds else [])]
     words += ["--prior", args.prior, "--reliability", repr(args.reliability).removesuffix(".0"), "--quality", args.quality]
-    words += [] if args.iterations is None else ["--iterations", str(args.iterations)]
+    words += [] if args.iterations is None else ["--iterations", *map(str, args.iterations)]
     words += [word for assignment in args.sets for word in ("--set", assignment)]
     words += [word for score in args.scores for word in ("--score", score)]
     words += ["--answers", *map(str, args.answers)] if args.answers else []

@@ -5,7 +5,7 @@ import csv
 import json
 import os
 import sys
-from dataclasses import fields
+from dataclasses import fields, replace
 
 import pytest
 
@@ -116,6 +116,21 @@ def test_the_report_says_how_it_was_made(tmp_path):
 def test_the_command_makes_the_same_report(tmp_path):
     words = command.command_line(parsed("--reliability", "0.3333333333", "--report", str(tmp_path)))
     assert "--reliability 0.3333333333 " in words
+
+
+def test_several_budgets_make_curves_and_tables_of_the_largest(tmp_path):
+    words = ("--methods", "cograd3d", "w/o A", "--prompts", "a red cat", "a blue car", "--seeds", "1", "--iterations", "5", "2")
+    args = parsed(*words, "--report", str(tmp_path / "report"), "--report-only")
+    args.sets.remove("optimizer.iterations=4")
+    runs = []
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(command, "_complete", lambda planned, args, gpus: runs.extend(planned) or 0)
+        command.run(args)
+    assert {(run.record.budget, run.record.iterations) for run in runs} == {(8, 2), (20, 5)} and len(runs) == 8
+    write_records(args.report / "records.csv", [replace(run.record, psnr=20.0 + run.record.budget) for run in runs])
+    assert command.run(args) == 0
+    text = (args.report / "tables.md").read_text("utf-8")
+    assert "--iterations 5 2 " in text and "largest budget alone, 20 predictions" in text and "PSNR against predictions" in text
 
 
 def test_answers_are_part_of_the_command_and_read_before_the_work(tmp_path, monkeypatch):
