@@ -134,11 +134,6 @@ def has_timer() -> bool:
     return not bpy.app.background
 
 
-def is_for_scripts() -> bool:
-    """Whether operators are called by scripts alone, which may name another job than the one that is shown: polling does not know which."""
-    return not has_timer()
-
-
 def work_until(is_over: Callable[[], bool], state: Callable[[], tuple[str, str]]) -> None:
     """Where there is no timer, do its work until something is over, and tell on standard output how it goes. Else return at once: the timer
     does it, and nobody is kept waiting.

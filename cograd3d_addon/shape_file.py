@@ -46,13 +46,14 @@ def write_shape(jobs: Path, vertices: np.ndarray, triangles: np.ndarray) -> Path
     )
     data = header.encode("ascii") + np.ascontiguousarray(vertices, "<f4").tobytes() + faces.tobytes()
     path = jobs / FOLDER / f"{hashlib.sha256(data).hexdigest()[:16]}.ply"
+    if path.exists():
+        with contextlib.suppress(OSError):  # it may be another user's
+            os.utime(path)
+        return path
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        if path.exists():
-            os.utime(path)
-            return path
     except OSError as error:
-        raise output_error(error, path) from error
+        raise output_error(error, path.parent) from error
     atomic_write_bytes(path, data)
     return path
 

@@ -158,8 +158,8 @@ def silhouette_distance(alpha: np.ndarray) -> np.ndarray:
 def carve_hull(grid: Grid, silhouettes: np.ndarray, viewmats: np.ndarray, Ks: np.ndarray) -> np.ndarray:
     """[X, Y, Z] float32: signed distance to the visual hull, negative inside, exact near its surface.
 
-    A point is carved away once two views put it outside their silhouettes: a single view may be wrong. One that fewer than two views
-    show is outside, since the cameras frame all that is solid.
+    A point is carved away once two views put it outside their silhouettes: a single view may be wrong. One that some view does not show at
+    all is outside, since every camera frames all that is solid.
 
     Args:
         grid: where to sample.
@@ -306,22 +306,23 @@ def _carve_slice(origin, spacing, i, silhouettes, viewmats, Ks, field):
             z = origin[2] + k * spacing
             least = far
             second = far
-            seen = 0
+            is_framed = True
             for c in range(views):
                 E = viewmats[c]
                 cz = E[2, 0] * x + E[2, 1] * y + E[2, 2] * z + E[2, 3]
                 if cz <= 0:
-                    continue
+                    is_framed = False
+                    break
                 u = Ks[c, 0, 0] * (E[0, 0] * x + E[0, 1] * y + E[0, 2] * z + E[0, 3]) / cz + Ks[c, 0, 2] - np.float32(0.5)
                 v = Ks[c, 1, 1] * (E[1, 0] * x + E[1, 1] * y + E[1, 2] * z + E[1, 3]) / cz + Ks[c, 1, 2] - np.float32(0.5)
                 if u < 0 or v < 0 or u >= width - 1 or v >= height - 1:
-                    continue
+                    is_framed = False
+                    break
                 u0, v0 = int(u), int(v)
                 s, t = u - u0, v - v0
                 S = silhouettes[c]
                 pixels = (1 - t) * ((1 - s) * S[v0, u0] + s * S[v0, u0 + 1]) + t * ((1 - s) * S[v0 + 1, u0] + s * S[v0 + 1, u0 + 1])
                 d = pixels * cz / Ks[c, 0, 0]
-                seen += 1
                 if d < second:
                     if d < least:
                         second = least
@@ -330,7 +331,7 @@ def _carve_slice(origin, spacing, i, silhouettes, viewmats, Ks, field):
                         second = d
                     if second < -far:
                         break
-            field[i, j, k] = -max(second, -far) if seen >= 2 else far
+            field[i, j, k] = -max(second, -far) if is_framed else far
 
 
 @njit(cache=True, nogil=True, fastmath=True)

@@ -1,8 +1,8 @@
 """The running jobs as Blender sees them: start, follow, steer, take up again. No bpy.
 
 `manager` holds them all and is what the rest of the add-on talks to; `job` is one of them; `run` looks after one that is alive, through a
-`channel`: pipes to a worker that was started here (`child`, `pipes`), or the job folder's files for one that was not. `disk` says what a
-folder holds, `claim` which Blender a folder belongs to, `history` how the regions fared.
+`channel`: pipes to a worker that was started here (`child`, `pipes`), or the job folder's files for one that was not. `watch` says which
+folders are new or changed, `disk` what one holds, `claim` which Blender it belongs to, `history` how the regions fared.
 """
 
 from __future__ import annotations

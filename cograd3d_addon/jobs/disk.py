@@ -18,7 +18,7 @@ from .history import last_regions
 from .job import Job, JobStatus
 
 __all__ = [
-    "Listing", "Tail", "delete", "is_in_use", "job_folders", "listed", "lock_holder", "read_job", "read_tail_of_events", "stamp", "sweep",
+    "Tail", "delete", "is_in_use", "job_folders", "lock_holder", "read_job", "read_tail_of_events", "stamp", "sweep",
 ]  # fmt: skip
 
 _DISCARDED = ".discarded-"
@@ -39,42 +39,6 @@ def job_folders(root: Path) -> list[Path]:
     except OSError:
         return []
     return sorted((path for path in found if not is_temporary(path)), key=lambda path: path.name, reverse=True)
-
-
-def listed(root: Path) -> dict[Path, int]:
-    """`job_folders` with the `stamp` of each."""
-    return {path: stamp(path) for path in job_folders(root)}
-
-
-class Listing:
-    """Lists folders in the background: where they are on another computer, every look at one waits for that."""
-
-    def __init__(self) -> None:
-        self._thread: threading.Thread | None = None
-        self._found: dict[Path, int] = {}
-        self._root = Path()
-
-    @property
-    def is_going_on(self) -> bool:
-        """Whether one was begun whose outcome nobody has taken yet."""
-        return self._thread is not None
-
-    def begin(self, root: Path) -> None:
-        """List the job folders below `root`; none may be going on."""
-        self._root = root
-        self._thread = threading.Thread(target=self._list, name="CoGrad3D listing", daemon=True)
-        self._thread.start()
-
-    def take(self) -> tuple[Path, dict[Path, int]] | None:
-        """(root, what `listed` says of it), once it is known; then another can be begun."""
-        if self._thread is None or self._thread.is_alive():
-            return None
-        self._thread = None
-        return self._root, self._found
-
-    def _list(self) -> None:
-        self._found = {}
-        self._found = listed(self._root)
 
 
 def delete(path: Path) -> None:

@@ -22,13 +22,13 @@ from .channel import AT_ONCE, LEASE, Channel, FileChannel, PipeChannel
 from .claim import Claim, read_claim, write_claim
 from .job import Job, JobStatus
 from .run import Listener, Patience, Run, unknown_failure
+from .watch import FolderWatch
 
 __all__ = ["JobManager", "end_waiting"]
 
 TICK_BUDGET = 0.003
 """Seconds that the events of one tick may take; the rest waits for the next."""
 
-_SCAN_INTERVAL = 3.0
 _SCAN_BUDGET = 0.003
 
 _log = logging.getLogger(__name__)
@@ -66,11 +66,7 @@ class JobManager:
         self._runs: dict[str, Run] = {}
         self._foreign: set[str] = set()  # running jobs that are not this Blender's
         self._queue: deque[Job] = deque()
-        self._stamps: dict[str, int] = {}
-        self._unread: deque[Path] = deque()
-        self._listing = disk.Listing()
-        self._scanned_at = -_SCAN_INTERVAL
-        self._swept: Path | None = None
+        self._watch = FolderWatch(root)
         self._changed = False
 
     # --- which there are
@@ -85,10 +81,7 @@ class JobManager:
         if root != self._root:
             self._root = root
             self.jobs = [job for job in self.jobs if not (job.status.is_over or job.waits_elsewhere)]
-            self._stamps.clear()
-            self._unread.clear()
-            self._listing = disk.Listing()  # the other may wait for a server that does not answer
-            self._scanned_at = -_SCAN_INTERVAL
+            self._watch = FolderWatch(root)
             self._changed = True
 
     def get(self, id: str) -> Job | None:
@@ -103,7 +96,7 @@ class JobManager:
     @property
     def is_busy(self) -> bool:
         """Whether the next tick should come soon."""
-        return bool(self._runs or self._queue or self._unread)
+        return bool(self._runs or self._queue or self._watch.unread)
 
     @property
     def queued(self) -> list[Job]:
@@ -191,7 +184,7 @@ class JobManager:
         if job in self._queue:
             self._queue.remove(job)
         self.jobs.remove(job)
-        self._stamps.pop(job.id, None)
+        self._watch.forget(job.id)
         self._changed = True
 
     # --- steering
@@ -222,17 +215,23 @@ class JobManager:
         """Have it write a checkpoint and end without a mesh. A second call ends a process that does not obey; one that waits, here or in
         another Blender, just ends.
         """
-        if job.status is JobStatus.QUEUED and (job in self._queue or job.waits_elsewhere):
-            if job in self._queue:
-                self._queue.remove(job)
-            with contextlib.suppress(CoGradError), job.folder.lock():  # what cannot be noted stays as it was: not begun
-                job.folder.update_state(status="cancelled")
-            _unqueue(job)
-            job.waits_elsewhere = False
-            self._stamps[job.id] = disk.stamp(job.path)
-            self._tell(job, Bye(reason="cancelled"), apply=True)
+        if job.status is not JobStatus.QUEUED:
+            self.send(job, Cancel())
             return
-        self.send(job, Cancel())
+        if job.waits_elsewhere:
+            disk.refuse_if_in_use(job.folder)  # it may have begun there meanwhile
+        with contextlib.suppress(CoGradError), job.folder.lock():  # what cannot be noted stays as it was: not begun
+            job.folder.update_state(status="cancelled")
+        _unqueue(job)
+        self._watch.note(job.path)
+        self._wait_no_more(job)
+
+    def _wait_no_more(self, job: Job) -> None:
+        """A job that waited was cancelled, here or in another Blender."""
+        if job in self._queue:
+            self._queue.remove(job)
+        job.waits_elsewhere = False
+        self._tell(job, Bye(reason="cancelled"), apply=True)
 
     def set_weights(self, job: Job, regions: Sequence[int], factor: float) -> None:
         """Multiply the probability of regions: above 1 boosts, 0 freezes, 1 undoes both."""
@@ -280,7 +279,7 @@ class JobManager:
         del self._runs[job.id]
         self._foreign.discard(job.id)
         job.reread_config()
-        self._stamps[job.id] = disk.stamp(job.path)
+        self._watch.note(job.path)
         if (claim := read_claim(job.path)) is not None and claim.is_mine:
             with contextlib.suppress(CoGradError):  # a folder that is gone needs none
                 write_claim(job.path, Claim.mine())
@@ -292,8 +291,8 @@ class JobManager:
         """Start the job that has waited longest, unless another Blender has cancelled it meanwhile."""
         job = self._queue.popleft()
         if _is_taken(job):
-            self._stamps.pop(job.id, None)
-            self._read(job.path)
+            self._watch.forget(job.id)
+            self._wait_no_more(job)
         else:
             self._start(job)
 
@@ -316,7 +315,7 @@ class JobManager:
             _log.exception("%s cannot be started", job.id)
             self._fail(job, unknown_failure(error))
             return
-        self._watch(job, channel, log_start=log_start)
+        self._follow(job, channel, log_start=log_start)
         with contextlib.suppress(CoGradError):  # without a claim it is only not recognised after a reload
             write_claim(job.path, Claim.mine(worker=channel.pid))
 
@@ -325,7 +324,7 @@ class JobManager:
         self._tell(job, failure, apply=True)
         self._tell(job, Bye(reason="failed", exit_code=1), apply=True)
 
-    def _watch(self, job: Job, channel: Channel, *, log_start: int = 0) -> None:
+    def _follow(self, job: Job, channel: Channel, *, log_start: int = 0) -> None:
         self._runs[job.id] = Run(job, channel, self._tell, self._patience, log_start=log_start)
         self._touch(job)
 
@@ -349,44 +348,31 @@ class JobManager:
         tail = disk.read_tail_of_events(job)
         job.status = JobStatus.PAUSED if tail.paused else JobStatus.RUNNING if in_use else JobStatus.STARTING
         job.error = None
-        self._watch(job, FileChannel(job.folder, tail.offset, renew=renew, pid=worker, begins=not in_use))
+        self._follow(job, FileChannel(job.folder, tail.offset, renew=renew, pid=worker, begins=not in_use))
         return True
 
     # --- what lies on disk
 
     def scan(self) -> None:
         """Find new and changed folders now, all of them. `tick` does the same now and then, a little at a time."""
-        self._sweep()
-        self._take_in(disk.listed(self._root))
-        while self._unread:
+        self._take_in(self._watch.list_now())
+        while self._watch.unread:
             self._read_next()
 
     def _scan_on(self) -> None:
-        now = time.monotonic()
-        if (outcome := self._listing.take()) is not None:
-            root, found = outcome
-            if root == self._root:
-                self._take_in(found)
-        elif not (self._unread or self._listing.is_going_on) and now - self._scanned_at >= _SCAN_INTERVAL:
-            self._scanned_at = now
-            self._sweep()
-            self._listing.begin(self._root)
-        while self._unread and time.monotonic() - now < _SCAN_BUDGET:
+        began = time.monotonic()
+        if (found := self._watch.list_beside()) is not None:
+            self._take_in(found)
+        while self._watch.unread and time.monotonic() - began < _SCAN_BUDGET:
             self._read_next()
 
     def _read_next(self) -> None:
-        path = self._unread.popleft()
+        path = self._watch.unread.popleft()
         try:
             self._read(path)
         except Exception:  # of one folder: the others are looked at all the same, and this one again when it changes
             _log.exception("%s cannot be read", path)
-            self._stamps[path.name] = disk.stamp(path)
-
-    def _sweep(self) -> None:
-        """Have what was discarded before go for good, once in each root."""
-        if self._swept != self._root:
-            self._swept = self._root
-            disk.sweep(self._root)
+            self._watch.note(path)
 
     def _take_in(self, found: Mapping[Path, int]) -> None:
         """Note which folders, of these with their stamps, are new or not as they were, and let go of jobs whose folder is gone."""
@@ -395,25 +381,24 @@ class JobManager:
             if job.id not in there and job.error is None and not job.path.exists():  # it may be newer than the listing
                 self._forget(job)
             elif job.waits_elsewhere and not _waits_elsewhere(job.path):  # that Blender is gone
-                self._stamps.pop(job.id, None)
-        self._unread = deque(path for path, stamp in found.items() if path.name not in self._runs and self._stamps.get(path.name) != stamp)
+                self._watch.forget(job.id)
+        self._watch.expect(found, besides=self._runs)
 
     def _read(self, path: Path) -> None:
         """Take in a folder that is new, or that another process has changed."""
         if path.name in self._runs:
             return
-        stamp = disk.stamp(path)
-        if self._stamps.get(path.name) == stamp:  # it was listed before we changed it ourselves
+        if self._watch.is_as_read(path):
             return
+        self._watch.note(path)  # before it is read: what changes meanwhile is read again
         found = disk.read_job(path)
-        self._stamps[path.name] = stamp
         if found is None:
             return
         known = self.get(path.name)
         if known is not None and known in self._queue:
             if not _is_taken(known):
                 return
-            self._queue.remove(known)
+            self._wait_no_more(known)
         if known is not None:
             found.version = known.version + 1
             self.jobs.remove(known)
@@ -444,7 +429,7 @@ class JobManager:
     def _insert(self, job: Job) -> None:
         self.jobs.append(job)
         self.jobs.sort(key=lambda job: (job.created, job.id), reverse=True)
-        self._stamps[job.id] = disk.stamp(job.path)
+        self._watch.note(job.path)
         self._changed = True
 
     # --- going

@@ -11,7 +11,7 @@ from .. import session
 from ..jobs import Job
 from ..package import preferences
 from ..setup import disk_usage, supervisor
-from .jobs import discard
+from .jobs import discard, discard_shapes
 
 
 class COGRAD3D_OT_environment_open_log(bpy.types.Operator):
@@ -101,6 +101,7 @@ def _discard_all(jobs: list[Job]) -> list[CoGradError]:
             except CoGradError as error:
                 errors.append(error)
         jobs = [job for job in jobs if job not in due]
+    discard_shapes()
     return errors
 
 

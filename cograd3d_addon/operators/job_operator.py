@@ -24,7 +24,8 @@ class JobOperator:
         session.look_for_jobs()
         job = session.selected_job()
         reason = cls.why_not(job) if job is not None else "No job is selected"
-        if reason and not (session.is_for_scripts() and any(not cls.why_not(other) for other in session.manager().jobs)):
+        # A script may name another job than the one that is shown, and polling does not know which.
+        if reason and (session.has_timer() or all(cls.why_not(other) for other in session.manager().jobs)):
             cls.poll_message_set(reason)
             return False
         return True

@@ -19,10 +19,14 @@ _DAMAGED = "Its folder is damaged"
 
 
 def discard(job: Job) -> None:
-    """Delete a job's folder and the shape that only it began with; textures in the scene get a file elsewhere. Raises `CoGradError`."""
-    manager = session.manager()
-    manager.discard(job)
+    """Delete a job's folder; textures in the scene get a file elsewhere. Raises `CoGradError`."""
+    session.manager().discard(job)
     restore_textures(job.id)
+
+
+def discard_shapes() -> None:
+    """Delete the shapes that jobs began with which are no more."""
+    manager = session.manager()
     manager.scan()  # others may be there by now, and at first not all are known
     if not any(other.is_damaged for other in manager.jobs):  # nobody knows what those start from
         remove_unused(manager.root, set().union(*(starts_of(other.spec, other.config) for other in manager.jobs)))
@@ -52,6 +56,7 @@ class COGRAD3D_OT_discard_job(JobOperator, bpy.types.Operator):
 
     def act(self, context: bpy.types.Context, job: Job) -> None:
         discard(job)
+        discard_shapes()
 
 
 class COGRAD3D_OT_open_job_folder(JobOperator, bpy.types.Operator):

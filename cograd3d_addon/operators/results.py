@@ -73,7 +73,7 @@ class COGRAD3D_OT_import_result(bpy.types.Operator):
     def poll(cls, context: bpy.types.Context) -> bool:
         session.look_for_jobs()
         job = session.selected_job()
-        if job is not None and job.status is not JobStatus.FINISHED and not session.is_for_scripts():
+        if job is not None and job.status is not JobStatus.FINISHED and session.has_timer():  # a script may name another one
             what_to_do = "continue it, or choose a finished one" if job.status.is_over else "wait until it is done"
             cls.poll_message_set(f"The job has no result yet: {what_to_do}")
             return False

@@ -13,7 +13,7 @@ import pytest
 from cograd3d.backend.job import JobFolder
 from cograd3d.backend.protocol import JobSpec, Paused, PreviewReady, Progress, Regions, Result
 from cograd3d.backend.wire import to_json
-from cograd3d.cograd3d_addon.jobs import JobManager, JobStatus, disk
+from cograd3d.cograd3d_addon.jobs import JobManager, JobStatus, disk, watch
 
 from .conftest import wait_until
 
@@ -212,14 +212,14 @@ class TestListing:
     @pytest.fixture
     def server(self, monkeypatch, tmp_path):
         """One that answers nothing about `tmp_path` until it is `set`."""
-        answers, listed = threading.Event(), disk.listed
+        answers, listed = threading.Event(), watch.listed
 
         def wait(root):
             if root == tmp_path:
                 answers.wait(20)
             return listed(root)
 
-        monkeypatch.setattr(disk, "listed", wait)
+        monkeypatch.setattr(watch, "listed", wait)
         yield answers
         answers.set()
 
@@ -253,7 +253,7 @@ class TestListing:
         new = manager.submit(JobSpec(prompt="a blue car"), {})
         manager.cancel(new)
         server.set()
-        wait_until(lambda: not manager._listing.is_going_on or manager.tick(), 10, "the listing")
+        wait_until(lambda: manager._watch._listing is None or manager.tick(), 10, "the listing")
         for _ in range(3):
             manager.tick()
         assert {id(known) for known in manager.jobs} == {id(job), id(new)}

@@ -17,7 +17,7 @@ from cograd3d.backend.errors import JobError
 from cograd3d.backend.job import JobFolder
 from cograd3d.backend.protocol import JobSpec
 from cograd3d.backend.request import make_request
-from cograd3d.cograd3d_addon.jobs import JobStatus, Patience, channel, end_waiting, manager
+from cograd3d.cograd3d_addon.jobs import JobStatus, Patience, channel, end_waiting, manager, watch
 from cograd3d.cograd3d_addon.jobs.claim import Claim, read_claim, write_claim
 
 from .conftest import FAKE, is_running, wait_until
@@ -307,13 +307,38 @@ def test_what_waits_in_another_blender_can_be_cancelled_from_here(stage, monkeyp
     owner.close(keep_running=False, at_once=True)
 
 
+def test_what_has_begun_elsewhere_meanwhile_is_not_taken_for_waiting(stage, monkeypatch):
+    owner = stage.new_manager(max_running=1)
+    job = stage.submit("long")
+    session = os.environ["COGRAD3D_SESSION"]
+    write_claim(job.path, replace(read_claim(job.path), blender=os.getppid()))
+    monkeypatch.setenv("COGRAD3D_SESSION", f"{os.getpid()}-another")
+    watcher = stage.new_manager()
+    watcher.scan()
+    seen = watcher.get(job.id)
+    monkeypatch.setenv("COGRAD3D_SESSION", session)
+    stage.manager = owner
+    stage.run_until(job)
+    before = read_claim(job.path)
+    monkeypatch.setenv("COGRAD3D_SESSION", f"{os.getpid()}-another")
+    with pytest.raises(JobError, match="still working"):
+        watcher.cancel(seen)
+    assert read_claim(job.path) == before and seen.waits_elsewhere
+    watcher.close(keep_running=False)
+    monkeypatch.setenv("COGRAD3D_SESSION", session)
+    owner.tick()
+    assert job.status is JobStatus.RUNNING
+    owner.close(keep_running=False, at_once=True)
+
+
 def test_a_job_that_was_cancelled_elsewhere_a_moment_ago_is_not_started(stage):
     job = stage.submit("long")
     write_claim(job.path, replace(read_claim(job.path), blender=os.getppid(), session="another", waits_since=0.0))
     with job.folder.lock():
         job.folder.update_state(status="cancelled")
     stage.manager.tick()
-    assert stage.manager.get(job.id).status is JobStatus.CANCELLED and not stage.pids
+    assert job.status is JobStatus.CANCELLED and not stage.pids, "whoever waits for it need not wait on"
+    assert stage.told(job, "bye")
 
 
 @pytest.mark.parametrize("says_so", [True, False])
@@ -405,7 +430,7 @@ def test_a_run_that_is_killed_while_it_is_followed(stage, terminal_run):
 
 def test_a_job_that_appears_later(stage, terminal_run, monkeypatch):
     folder, _ = terminal_run
-    monkeypatch.setattr(manager, "_SCAN_INTERVAL", 0.2)
+    monkeypatch.setattr(watch, "INTERVAL", 0.2)
     stage.pump(lambda: stage.manager.get(folder.path.name))
     assert stage.manager.jobs[0].status is JobStatus.RUNNING
 

@@ -105,11 +105,26 @@ def test_bounds_enclose_the_shape_tightly(scene_render):
     assert 0.5 < radius < 0.5 * np.sqrt(3) * 1.25  # the box of a ball, seen coarsely
 
 
-@pytest.mark.parametrize("views", [6, 7, 8])
-def test_few_views_do_not_make_solid_what_they_leave_out(views, scene_render):
-    vertices, faces = extract_surface(scene_render("ball"), replace(CONFIG, views=views))
+@pytest.mark.parametrize("views", [6, 7, 8, 9])
+def test_what_a_few_views_leave_out_of_the_picture_is_not_solid(views, scene_render):
+    """The coarser the grid, the more of its corners lie outside of pictures."""
+    vertices, faces = extract_surface(scene_render("ball"), replace(CONFIG, views=views, resolution=24))
     mesh = trimesh.Trimesh(vertices, faces)
     assert mesh.is_watertight and 0.9 < mesh.volume / (4 / 3 * np.pi * 0.5**3) < 1.3
+
+
+def test_nothing_that_some_view_leaves_out_widens_the_bounds():
+    """A bar along the diagonal hides the corners of the block that is looked at from the few views that show them."""
+
+    def render(cameras):
+        bar = trimesh.creation.cylinder(0.35, segment=[[-0.6, -0.6, -0.4], [0.6, 0.6, 0.4]])
+        pictures = [rasterize_mesh(bar.vertices, bar.faces, c.viewmat, c.K, c.width, c.height) for c in cameras]
+        alpha = np.stack([(index >= 0).astype(np.float32) for index, _, _ in pictures])
+        return np.ones((*alpha.shape, 3), np.float32), alpha, np.stack([np.nan_to_num(depth, posinf=0.0) for _, _, depth in pictures])
+
+    center, radius = find_bounds(render)
+    assert center == pytest.approx([0, 0, 0], abs=0.05)
+    assert radius < 1.5
 
 
 def test_progress_ascends_to_one(scene_render):
