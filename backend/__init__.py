@@ -1,3 +1,3 @@
 """CoGrad3D's backend: everything that runs outside Blender. Nothing here imports bpy."""
 
-__version__ = "0.2.0"
+__version__ = "0.3.0"

@@ -36,7 +36,7 @@ from . import bank_kernels, vocabulary, world
 from .appearance import channel_weights, description_weights
 from .renderer import CHANNEL_SCALE, CHANNELS, FOV
 from .vocabulary import Description
-from .world import BACKDROP_TINT, BACKDROPS, DISTANCE
+from .world import BACKDROP_TINT, BACKDROPS, DISTANCE, FRONT_BIAS_SHARE, FRONT_BIAS_WIDTH
 
 RESOLUTIONS = (64, 128)
 
@@ -174,7 +174,7 @@ class ExactPrior(DiffusionPrior):
         progress: Callable[[str], None] = lambda message: None,
     ) -> None:
         self.name = "builtin:exact"
-        self.fingerprint = hashlib.sha256(f"{world.version()}-{views}".encode()).hexdigest()[:16]  # no weights: the world's version
+        self.fingerprint = _fingerprint(views)
         self.device = torch.device("cpu")
         self.reliability = reliability
         self.alphas_cumprod = torch.cumprod(1 - torch.linspace(1e-4, 0.02, 1000, dtype=torch.float64), 0).float()
@@ -280,6 +280,12 @@ class ExactPrior(DiffusionPrior):
         for hypotheses, log_weight, background in zip(fitting, evidence, backgrounds, strict=True):
             mean += hypotheses.mix((log_weight - total.view(-1, 1, 1)).exp(), background)
         return torch.einsum("dc,bdp->bcp", GREY_BASIS.float(), mean).view_as(z_t)
+
+
+def _fingerprint(views: int) -> str:
+    """It has no weights: the version of the world, and how many photographs are taken of it, from where, and before what."""
+    photographs = views, DISTANCE, FRONT_BIAS_SHARE, FRONT_BIAS_WIDTH, BACKDROPS, BACKDROP_TINT
+    return hashlib.sha256(f"{world.version()}-{photographs}".encode()).hexdigest()[:16]
 
 
 def _moments(channels: Tensor) -> tuple[Tensor, Tensor]:

@@ -22,8 +22,9 @@ NETWORKS = {
 
 
 def hub_folder(repo: str, *, half: bool, allow_download: bool, weights: Collection[str] = tuple(NETWORKS)) -> Path:
-    """The local snapshot of a hub repository; with consent, its needed files are fetched first, in half precision if there is a choice
-    and `half` is wished. Where $HF_HUB_OFFLINE forbids the network, or there is none, consent makes no difference.
+    """The local snapshot of a hub repository; with consent, its needed files are fetched first, in half precision if there is a choice,
+    `half` is wished, and the full ones are not here already. Where $HF_HUB_OFFLINE forbids the network, or there is none, consent makes no
+    difference.
 
     Args:
         weights: the networks whose weights are needed, beside everybody's configuration.
@@ -47,7 +48,7 @@ def hub_folder(repo: str, *, half: bool, allow_download: bool, weights: Collecti
             with contextlib.suppress(LocalEntryNotFoundError):
                 return local_snapshot(repo)
             raise
-        files = files_to_download(listing, half=half, weights=weights)
+        files = files_to_download(listing, half=half, weights=weights, here=_files_here(repo))
         return Path(huggingface_hub.snapshot_download(repo, allow_patterns=files))
     except GatedRepoError as error:
         raise PriorError(
@@ -89,19 +90,36 @@ def local_snapshot(repo: str) -> Path:
         return Path(error.snapshot_path)
 
 
-def files_to_download(files: Sequence[str], *, half: bool, weights: Collection[str] = tuple(NETWORKS)) -> list[str]:
-    """Of a hub repository's files, those that a prior needs: one copy of each network's safetensors, configurations, tokenizers."""
+def _files_here(repo: str) -> set[str]:
+    """Of a hub repository's files, those on this computer."""
+    from huggingface_hub.errors import LocalEntryNotFoundError
+
+    try:
+        snapshot = local_snapshot(repo)
+    except LocalEntryNotFoundError:
+        return set()
+    return {file.relative_to(snapshot).as_posix() for file in snapshot.rglob("*") if file.is_file()}
+
+
+def files_to_download(
+    files: Sequence[str], *, half: bool, weights: Collection[str] = tuple(NETWORKS), here: Collection[str] = ()
+) -> list[str]:
+    """Of a hub repository's files, those that a prior needs: one copy of each network's safetensors, configurations, tokenizers.
+
+    Full weights that are `here` will do where half ones are wished.
+    """
     wanted = [file for file in files if file in (INDEX_FILE, EXTRA_FILE) or re.fullmatch(r"(tokenizer(_[23])?|scheduler)/[^/]+", file)]
     for component, names in NETWORKS.items():
         wanted += [file for file in files if file == f"{component}/config.json"]
         if component not in weights:
             continue
         stem = re.escape(names[0].partition(".")[0])
-        for variant in (HALF_VARIANT, "") if half else ("", HALF_VARIANT):
-            dot = rf"\.{variant}" if variant else ""
+        copies = []
+        for dot in ("", rf"\.{HALF_VARIANT}"):
             shard = r"-\d+-of-\d+"  # the libraries have put the variant before and after it
             pattern = rf"{component}/{stem}({dot}|{dot}{shard}|{shard}{dot})\.safetensors|{component}/{stem}\.safetensors\.index{dot}\.json"
-            if chosen := [file for file in files if re.fullmatch(pattern, file)]:
-                wanted += chosen
-                break
+            copies.append([file for file in files if re.fullmatch(pattern, file)])
+        full, halved = copies
+        full_will_do = full and (not half or not halved or set(full) <= set(here))
+        wanted += full if full_will_do else halved
     return wanted

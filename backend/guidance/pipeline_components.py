@@ -100,7 +100,7 @@ def from_folder(folder: Path, arithmetic: torch.dtype, device: torch.device) -> 
         texts=tuple(None if encoder is None else text_loader(folder, encoder, arithmetic, device) for encoder in encoders),
         alphas_cumprod=alphas_cumprod,
         prediction_type=prediction_type,
-        fingerprint=fingerprint([*(file for name in configs if (file := folder / name).is_file()), *weights]),
+        fingerprint=fingerprint([*(file for name in configs if (file := folder / name).is_file()), *weights], folder),
         pixel_unshuffle=unshuffle,
         recommended=extra.get("recommended", {}),
         rephrase=_in_the_worlds_words if extra.get("prompts") == BUILTIN_PROMPTS else str,

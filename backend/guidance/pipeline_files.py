@@ -145,8 +145,9 @@ def check_safetensors(path: Path) -> dict[str, dict[str, Any]]:
     return header
 
 
-def fingerprint(files: Sequence[Path]) -> str:
-    """SHA-256 (hex) that names a model by its configuration and weights, not by where they lie.
+def fingerprint(files: Sequence[Path], place: Path) -> str:
+    """SHA-256 (hex) that names a model by its configuration and weights, not by the name or place of its folder, or of its only file: that
+    is `place`, and the files are it or in it.
 
     Files up to `FULL_HASH_LIMIT` are hashed whole. Of larger ones only the size and the first (with the header, which
     names every tensor) and last 1 MiB beyond the header: a second instead of a minute for gigabytes of weights.
@@ -154,7 +155,7 @@ def fingerprint(files: Sequence[Path]) -> str:
     digest = hashlib.sha256()
     for path in files:
         size = path.stat().st_size
-        digest.update(f"{path.parent.name if len(files) > 1 else ''}/{path.name}:{size}\n".encode())
+        digest.update(f"{path.relative_to(place).as_posix()}:{size}\n".encode())
         with path.open("rb") as file:
             if size <= FULL_HASH_LIMIT:
                 while block := file.read(2**20):

@@ -80,7 +80,7 @@ def from_single_file(path: Path, arithmetic: torch.dtype, device: torch.device, 
         texts=texts,
         alphas_cumprod=alphas_cumprod,
         prediction_type=prediction_type,
-        fingerprint=combined_fingerprint(fingerprint([path]), fingerprint(_borrowed(base, found))),
+        fingerprint=combined_fingerprint(fingerprint([path], path), fingerprint(_borrowed(base, found), base)),
     )
     return told_apart(parts) if found.variant == SD2 and "prediction_type" not in found.schedule else parts
 

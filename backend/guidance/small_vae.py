@@ -92,7 +92,7 @@ def load_small_vae(source: str, vae: Any, device: torch.device) -> SmallVae:
             f"{wanted[0]} of 1/{wanted[1]}.",
             remedy="Take the one that was distilled for this kind of model: taesd, taesdxl, taesd3 or taef1.",
         )
-    return SmallVae(network.requires_grad_(False).eval().to(device), fingerprint([folder / "config.json", *weights]))
+    return SmallVae(network.requires_grad_(False).eval().to(device), fingerprint([folder / "config.json", *weights], folder))
 
 
 def _find(source: str) -> Path:

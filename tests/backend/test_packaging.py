@@ -104,7 +104,7 @@ class TestSelection:
         if file == ".gitignore":
             patterns = [line for line in (PACKAGE_ROOT / file).read_text().splitlines() if line and not line.startswith("#")]
         pictures = ("cat.mtl", "cat.png", "cat.gif", "cat-views.png", "cat-turntable.webp")
-        for name in (*(f"cat{suffix}" for suffix in ASSET_FORMATS), *pictures, "report/index.html", "dist/cograd3d-0.2.0.zip"):
+        for name in (*(f"cat{suffix}" for suffix in ASSET_FORMATS), *pictures, "report/index.html", "dist/cograd3d-0.3.0.zip"):
             assert excluded(name, patterns), name
 
     @pytest.mark.parametrize(

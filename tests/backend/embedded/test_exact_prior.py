@@ -142,3 +142,11 @@ def test_state_continues_the_draws() -> None:
     first = torch.rand(4, generator=prior._generator)
     prior.load_state_dict(state)
     assert torch.equal(first, torch.rand(4, generator=prior._generator))
+
+
+@pytest.mark.parametrize("law", ["BACKDROPS", "BACKDROP_TINT", "DISTANCE", "FRONT_BIAS_SHARE", "FRONT_BIAS_WIDTH"])
+def test_fingerprint_names_the_law_of_the_photographs(monkeypatch: pytest.MonkeyPatch, law: str) -> None:
+    before = ExactPrior(views=8).fingerprint
+    assert before == ExactPrior(views=8, reliability=0.3, seed=1).fingerprint != ExactPrior(views=9).fingerprint
+    monkeypatch.setattr(exact_prior, law, ((0.5, 0.1),) if law == "BACKDROPS" else 0.5)
+    assert ExactPrior(views=8).fingerprint != before

@@ -17,7 +17,7 @@ from backend.errors import PriorError
 from backend.guidance import diffusers_prior
 from backend.guidance.hub import files_to_download
 from backend.guidance.pipeline_components import build
-from backend.guidance.pipeline_files import check_safetensors, fingerprint
+from backend.guidance.pipeline_files import EXTRA_FILE, check_safetensors, fingerprint
 from tests.backend.guidance.tiny_models.pipelines import WIDTH, edit, load, tiny_unet, tiny_vae, write_pipeline
 
 
@@ -133,6 +133,12 @@ def test_text_encoder_is_read_once_a_batch_of_new_prompts(latent_folder: Path) -
 def test_fingerprint_names_the_weights_and_not_the_place(tmp_path: Path, latent_folder: Path) -> None:
     copy = Path(shutil.copytree(latent_folder, tmp_path / "copy"))
     assert load(copy).fingerprint == load(latent_folder).fingerprint
+    without_extra = load(copy).fingerprint
+    (copy / EXTRA_FILE).write_text('{"format": 1}')
+    with_extra = load(copy).fingerprint
+    assert with_extra != without_extra
+    copy = copy.rename(tmp_path / "renamed")
+    assert load(copy).fingerprint == with_extra
     path = copy / "unet" / "diffusion_pytorch_model.safetensors"
     tensors = load_file(path)
     tensors["conv_out.bias"] += 1
@@ -150,7 +156,7 @@ def test_fingerprint_of_a_large_file_sees_its_ends(tmp_path: Path, monkeypatch: 
         if place is not None:
             changed[place] = 1
         save_file({"x": changed}, path)
-        prints.add(fingerprint([path]))
+        prints.add(fingerprint([path], path))
     assert len(prints) == 3
 
 

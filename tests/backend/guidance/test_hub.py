@@ -69,6 +69,15 @@ def test_only_the_weights_that_are_needed() -> None:
     assert {"vae/config.json", "tokenizer/merges.txt", "tokenizer_2/vocab.json"} < set(wanted)
 
 
+def test_full_weights_that_are_here_will_do() -> None:
+    sd3 = LISTINGS["sd3"]
+    full = [file for file in sd3 if file.startswith("text_encoder_3/") and "fp16" not in file]
+    half = [file for file in sd3 if file.startswith("text_encoder_3/") and "fp16" in file]
+    for wish, here, meant in ((True, full, full), (False, half, full), (True, full[1:], half), (True, [*full, *half], full)):
+        wanted = files_to_download(sd3, half=wish, weights=["text_encoder_3"], here=here)
+        assert {file for file in wanted if file.startswith("text_encoder_3/")} == set(meant)
+
+
 def test_a_licence_that_was_not_accepted(monkeypatch: pytest.MonkeyPatch) -> None:
     import huggingface_hub
     from huggingface_hub.errors import GatedRepoError
@@ -156,6 +165,28 @@ def test_what_was_fetched_is_read_without_consent(fetched: Path) -> None:
     assert hub_folder("owner/name", half=True, allow_download=False) == fetched
     assert load("owner/name").recommended.resolutions == (64,)
     assert _find("owner/name") == fetched
+
+
+def test_with_the_full_weights_here_the_half_ones_are_not_fetched(fetched: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    import huggingface_hub
+
+    asked = []
+    real = huggingface_hub.snapshot_download
+
+    def snapshot(repo: str, **options: Any) -> str:
+        asked.extend(options.get("allow_patterns", ()))
+        return real(repo, local_files_only=True) if options.get("local_files_only") else str(fetched)
+
+    weights = [f"unet/diffusion_pytorch_model{dot}.safetensors" for dot in ("", ".fp16")]
+    monkeypatch.setattr(huggingface_hub, "is_offline_mode", lambda: False)
+    monkeypatch.setattr(huggingface_hub.HfApi, "list_repo_files", lambda self, repo: ["model_index.json", *weights])
+    monkeypatch.setattr(huggingface_hub, "snapshot_download", snapshot)
+    hub_folder("owner/name", half=True, allow_download=True)
+    assert asked == ["model_index.json", weights[0]]
+    (fetched / weights[0]).unlink()
+    asked.clear()
+    hub_folder("owner/name", half=True, allow_download=True)
+    assert asked == ["model_index.json", weights[1]]
 
 
 @pytest.mark.parametrize("status", [404, 429, 503])
