@@ -95,14 +95,19 @@ class EquationStore:
 
 
 def make_plan(steps: int, views: int, rng: np.random.Generator) -> list[list[int]]:
-    """The views that each step looks at: a few, drawn without replacement until all have been seen."""
+    """The views that each step looks at: a few, different ones, and none again before all have been seen.
+
+    Where a round of all views ends within a step, the next one begins there, with views that the step has not.
+    """
     plan: list[list[int]] = []
     queue: list[int] = []
     for _ in range(steps):
-        if len(queue) < min(VIEWS_PER_STEP, views):
-            queue = [int(i) for i in rng.permutation(views)]
-        plan.append(queue[:VIEWS_PER_STEP])
-        queue = queue[VIEWS_PER_STEP:]
+        step, queue = queue[:VIEWS_PER_STEP], queue[VIEWS_PER_STEP:]
+        if missing := min(VIEWS_PER_STEP, views) - len(step):
+            following = [int(i) for i in rng.permutation(views)]
+            chosen = [i for i in following if i not in step][:missing]
+            step, queue = step + chosen, [i for i in following if i not in chosen]
+        plan.append(step)
     return plan
 
 

@@ -303,19 +303,22 @@ def quality(records: Sequence[Record], variants: Sequence[str], reference: str) 
 
 
 def _quality_curves(records: Sequence[Record], variants: Sequence[str], reference: str, measure: Measure) -> Plot | None:
-    curves = {}
-    for variant in sorted(variants, key=lambda name: name != reference):
-        own = [record for record in records if record.variant == variant]
-        points = []
-        for budget in sorted({record.budget for record in own}):
-            runs = [record for record in own if record.budget == budget]
-            each = estimate(values_of(runs, variant, measure.name))
-            if each.known:
-                points.append((float(np.mean([record.predictions for record in runs])), each))
-        if len(points) > 1:
-            curves[variant] = points
-    if not curves:
+    """Of the (prompt, seed) pairs that every variant has at each of its budgets: a mean of others would rise and fall with the prompts."""
+    by_budget: dict[str, dict[int, list[Record]]] = {}
+    for record in records:
+        if record.variant in variants and not math.isnan(getattr(record, measure.name)):
+            by_budget.setdefault(record.variant, {}).setdefault(record.budget, []).append(record)
+    by_budget = {variant: runs for variant, runs in by_budget.items() if len(runs) > 1}
+    pairs = [{(record.prompt, record.seed) for record in runs} for budgets in by_budget.values() for runs in budgets.values()]
+    common = set.intersection(*pairs) if pairs else set()
+    if not common:
         return None
+    curves: dict[str, list[tuple[float, Estimate]]] = {}
+    for variant in sorted(by_budget, key=lambda name: (name != reference, list(variants).index(name))):
+        for _, runs in sorted(by_budget[variant].items()):
+            runs = [record for record in runs if (record.prompt, record.seed) in common]
+            point = float(np.mean([record.predictions for record in runs])), estimate(values_of(runs, variant, measure.name))
+            curves.setdefault(variant, []).append(point)
     drawing, right = (
         Drawing(WIDTH, max(430, 50 + 18 * len(curves)), f"{measure.title} against predictions"),
         WIDTH - 70 - _longest(variants),
@@ -334,6 +337,8 @@ def _quality_curves(records: Sequence[Record], variants: Sequence[str], referenc
         drawing.dots([(axes.x(place), axes.y(each.value)) for place, each in points], colour, size=6)
     key(drawing, right + 24, 30, [(variant, colour, kind) for variant, (colour, kind) in styles.items()])
     caption = "Means over prompts at every budget, of variants with more than one; the shades are 95 % intervals."
+    if rest := len(set.union(*pairs)) - len(common):
+        caption += f" Only runs that all of them have at each budget count: {rest} of {rest + len(common)} pairs of prompt and seed do not."
     return Plot("quality", f"{measure.title} against predictions", caption, drawing.svg())
 
 

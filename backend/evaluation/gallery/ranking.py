@@ -22,7 +22,7 @@ from ...errors import InputError
 from ...files import atomic_write_json, atomic_write_text
 from .page import Key, Strip, frame_size, load_strip, shown_seeds, template, turning, turntable
 from .records import UNKNOWN
-from .statistics import Estimate, estimate
+from .statistics import Estimate, crossed_estimate
 
 PAGE_FILE, KEY_FILE = "ranking.html", "ranking-key.json"
 GROUPS_EACH = 10
@@ -134,7 +134,7 @@ def _read_key(path: Path) -> _Key:
 
 
 def read_answers(answers: Path | Sequence[Path], key: Path) -> dict[str, Estimate]:
-    """Each variant's mean rank, 1 being the best: mean over prompts of the means over participants.
+    """Each variant's mean rank, 1 being the best: mean over prompts of the means over participants, with an interval over both.
 
     The last of three is better than the last of nine, so only orders of the same variants count: of the most that stood side by side, or of
     those that were ordered most often. The others count as missing.
@@ -162,7 +162,7 @@ def read_answers(answers: Path | Sequence[Path], key: Path) -> dict[str, Estimat
             every = ranks.setdefault(groups[group].items[item], {}).setdefault((groups[group].prompt, participant), [])
             every += [rank] if groups[group].variants == compared else []
     return {
-        variant: estimate({pair: sum(every) / len(every) if every else UNKNOWN for pair, every in table.items()})
+        variant: crossed_estimate({pair: sum(every) / len(every) if every else UNKNOWN for pair, every in table.items()})
         for variant, table in ranks.items()
     }
 

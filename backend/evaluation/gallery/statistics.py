@@ -153,6 +153,28 @@ def estimate(values: Pairs, *, draws: int = DRAWS, seed: int = 0) -> Estimate:
     return Estimate(float(own @ numbers), low, high, len(counts), len(keys), missing)
 
 
+def crossed_estimate(values: Pairs, *, draws: int = DRAWS, seed: int = 0) -> Estimate:
+    """As `estimate`, where the second of a pair is a participant, who is the same person in all prompts.
+
+    Prompts and participants are each drawn with replacement, once for the whole table: a taste that somebody has in every prompt is no
+    news in each of them (the pigeonhole bootstrap; Owen 2007). With one participant the interval is over prompts alone.
+    """
+    found = estimate(values, draws=draws, seed=seed)
+    if found.prompts < 2:
+        return found
+    prompts, participants = (sorted(set(names)) for names in zip(*(pair for pair, value in values.items() if not math.isnan(value))))
+    table = np.array([[values.get((prompt, participant), UNKNOWN) for participant in participants] for prompt in prompts])
+    known, rng = ~np.isnan(table), np.random.default_rng(seed)
+    times, voices = (rng.multinomial(n, np.full(n, 1 / n), size=draws) for n in table.shape)  # how often each is drawn
+    total, count = voices @ np.where(known, table, 0.0).T, voices @ known.T  # [draws, prompts]
+    times[count == 0] = 0  # nobody who was drawn has answered there
+    total, count, times = (part[times.any(axis=1)] for part in (total, count, times))
+    means = (times * total / np.maximum(count, 1)).sum(axis=1) / times.sum(axis=1)
+    tail = (1 - CONFIDENCE) / 2
+    low, high = np.quantile(means, [tail, 1 - tail]).tolist()
+    return replace(found, low=low, high=high)
+
+
 @lru_cache(maxsize=16)
 def _weights(counts: tuple[int, ...], draws: int, seed: int) -> np.ndarray:
     """[draws, runs] how much every run counts in each resample; rows sum to 1. Runs are sorted by prompt, `counts` of them each."""

@@ -20,7 +20,7 @@ class IntervalScoreMatching(Rule):
     The weight is that of the authors' code and the rule's own; one that `guidance.weighting` names replaces it. Their
     code's factor 0.1 is left out: Adam does not see it, and the elementwise bound would. Nor is random noise mixed into the inversion,
     so nothing is drawn at all. The last prediction of the inversion is the one compared with: s / stride + 1 predictions
-    with the empty prompt, and the guided one.
+    of a view with the empty prompt, and the guided one.
     """
 
     own_weighting = "x0"
@@ -37,11 +37,14 @@ class IntervalScoreMatching(Rule):
         return Guidance(gradient / len(z), mean_square(residual))
 
     def invert(self, z: Tensor, s: Tensor, views: ViewConditioning) -> Tensor:
-        """z_s for s [B]: the clean z led to where the prior, asked for nothing in particular, believes that it came from."""
+        """z_s for s [B]: the clean z led to where the prior, asked for nothing in particular, believes that it came from.
+
+        Views that have arrived are not asked for any more.
+        """
         stride = max(1, round(self.config.ism_stride * self.prior.num_train_timesteps))
-        level = torch.zeros_like(s)
-        while bool((level < s).any()):
-            following = torch.minimum(level + stride, s)
-            z = self.ddim_step(z, self.prior.predict_noise(z, level, views.empty), level, following)
-            level = following
+        z, level = z.clone(), torch.zeros_like(s)
+        while len(rows := torch.nonzero(level < s).flatten()):
+            now, following = level[rows], torch.minimum(level[rows] + stride, s[rows])
+            noise = self.prior.predict_noise(z[rows], now, views.empty.select(rows.tolist()))
+            z[rows], level[rows] = self.ddim_step(z[rows], noise, now, following), following
         return z

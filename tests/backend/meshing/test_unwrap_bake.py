@@ -357,9 +357,16 @@ class TestEquationsOfViews:
             assert all(np.array_equal(e.place, alone[i]) for i, e in zip(step, store.take(step), strict=True))
 
 
-def test_a_plan_looks_at_all_views_before_any_a_second_time():
-    plan = make_plan(6, 24, np.random.default_rng(0))
-    assert [len(step) for step in plan] == [8] * 6
-    assert np.array_equal(np.sort(np.ravel(plan[:3])), np.arange(24)) and np.array_equal(np.sort(np.ravel(plan[3:])), np.arange(24))
+@pytest.mark.parametrize("views", [9, 15, 20, 24, 30, 50])
+def test_a_plan_looks_at_all_views_before_any_a_second_time(views):
+    plan = make_plan(40, views, np.random.default_rng(views))
+    assert all(len(set(step)) == len(step) == 8 for step in plan)
+    uses = np.zeros(views, int)
+    for step in plan:
+        uses[step] += 1
+        assert np.ptp(uses) <= 1
+
+
+def test_a_plan_of_few_views_or_no_steps():
     assert [sorted(step) for step in make_plan(3, 5, np.random.default_rng(0))] == [list(range(5))] * 3
     assert make_plan(0, 24, np.random.default_rng(0)) == []

@@ -15,6 +15,7 @@ from backend.evaluation.gallery.statistics import (
     Estimate,
     _weights,
     angle_std,
+    crossed_estimate,
     difference,
     differences,
     estimate,
@@ -29,6 +30,33 @@ from .synthetic import record, records
 TABLES = st.dictionaries(
     st.tuples(st.sampled_from("abcd"), st.integers(0, 3)), st.floats(-100, 100) | st.just(math.nan), min_size=1, max_size=16
 )
+
+
+class TestParticipants:
+    """Orders of the same people in several prompts."""
+
+    def test_the_mean_is_that_over_prompts_of_those_over_participants(self):
+        table = {("cat", 1): 1.0, ("cat", 2): 2.0, ("dog", 1): 3.0, ("dog", 2): UNKNOWN}
+        found = crossed_estimate(table)
+        assert (found.value, found.prompts, found.runs, found.missing) == (2.25, 2, 3, 1)
+        assert found.low == pytest.approx(1.0) and found.high == pytest.approx(3.0)
+        assert repr(crossed_estimate({("cat", 1): 1.0, ("cat", 2): 2.0})) == repr(estimate({("cat", 1): 1.0, ("cat", 2): 2.0}))
+
+    def test_one_participant_has_the_interval_over_prompts(self):
+        table = {(prompt, 1): float(rank) for prompt, rank in zip("abcdefgh", (1, 2, 2, 3, 1, 1, 2, 3))}
+        alone, plain = crossed_estimate(table), estimate(table)
+        assert alone.low == pytest.approx(plain.low, abs=0.13) and alone.high == pytest.approx(plain.high, abs=0.13)
+
+    def test_a_taste_that_somebody_has_everywhere_is_no_news_in_each_prompt(self):
+        """Twelve people lean either way, ten prompts hardly differ: a mean of twelve is known no better for the prompts."""
+        rng, hits, repetitions, nested = np.random.default_rng(0), 0, 200, 0
+        for _ in range(repetitions):
+            leaning = rng.normal(0, 1, 12)
+            table = {(f"p{p}", q): float(leaning[q] + rng.normal(0, 0.5)) for p in range(10) for q in range(12)}
+            both, within = crossed_estimate(table, draws=500), estimate(table, draws=500)
+            hits, nested = hits + (both.low <= 0 <= both.high), nested + (within.low <= 0 <= within.high)
+        assert 0.88 <= hits / repetitions <= 0.98
+        assert nested / repetitions < 0.75, "which is why participants are not taken for seeds"
 
 
 class TestMeans:

@@ -86,8 +86,11 @@ def test_the_interval_follows_its_schedule(prior: ToyPrior) -> None:
 def test_views_at_different_timesteps_are_as_each_alone(prior: ToyPrior) -> None:
     z, t = torch.randn(3, 3, 4, 4, dtype=torch.float64), steps(70, 550, 320)
     together = call(make(prior, "ism"), z, t).gradient
+    asked = sorted(step for call in prior.calls for step in call)
+    prior.calls.clear()
     for row in range(3):
         assert torch.allclose(together[row] * 3, call(make(prior, "ism"), z[row : row + 1], t[row : row + 1]).gradient[0])
+    assert asked == sorted(step for call in prior.calls for step in call), "no more is asked than for each alone"
 
 
 def test_nothing_is_drawn(prior: ToyPrior) -> None:
