@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 
+from ..embedded.learned import evaluate as prior
 from . import methods, refinement, regions, results
 from .gallery import command as gallery
 from .gallery import single
@@ -13,6 +14,7 @@ _REPORTS = {
     "refinement": (refinement, "generate prompts, refine what looks worst of each, and measure both against the true objects"),
     "regions": (regions, "compare what runs say of their view regions with the true objects"),
     "methods": (methods, "make one prompt by every method of the paper's Table 1 and measure them side by side"),
+    "prior": (prior, "draw what a learned prior of the built-in world is asked for, and count how often it shows that"),
     "gallery": (gallery, "compare methods, ablations or forms on many prompts and seeds, with tables, plots and pages"),
     "run": (single, "do one run of a gallery, which does so itself for each"),
 }

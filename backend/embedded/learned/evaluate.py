@@ -1,4 +1,4 @@
-"""Does the learned prior draw what it is asked for? Its samples, named by a classifier of true pictures; and its errors.
+"""`evaluate prior`: does the learned prior draw what it is asked for? Its samples, named by a classifier of true pictures; and its errors.
 
 Three sets of prompts, each from all four sides: pairs of object and colour that training has shown, pairs that it never
 showed, and materials. The table also has the classifier's accuracy on true pictures: no sample can be expected to do
@@ -30,7 +30,7 @@ TIMESTEPS = (100, 400, 600, 700, 780)
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Options of the command."""
+    """Options of the report."""
     parser.add_argument("prior", type=Path, help="pipeline folder")
     parser.add_argument("--output", type=Path, required=True, metavar="DIR", help="where samples.json, table.md and the sheets go")
     parser.add_argument("--scale", type=float, help="classifier-free guidance (default: as the prior recommends)")
@@ -182,14 +182,3 @@ def error_table(errors: Mapping[str, Sequence[float]]) -> str:
 def _share(answers: Sequence[object]) -> str:
     known = [bool(answer) for answer in answers if answer is not None]
     return f"{sum(known) / len(known):.1%}" if known else ""
-
-
-def main() -> int:
-    """`python -m backend.embedded.learned.evaluate`."""
-    parser = argparse.ArgumentParser(description="Measure the built-in learned prior.")
-    add_arguments(parser)
-    return run(parser.parse_args())
-
-
-if __name__ == "__main__":
-    raise SystemExit(main())
