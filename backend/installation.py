@@ -82,12 +82,30 @@ class Plan:
     wheels: Path | None = None
     allow_cuda: bool = False
 
+    @property
+    def downloads(self) -> bool:
+        """Whether anything has to be fetched from a network."""
+        return self.wheels is None and (self.state.status is Status.ABSENT or bool(self.state.packages))
+
     def describe(self) -> str:
-        """One line: what for, how much, from where, to where."""
+        """One line: what for, how much, from where, to where; of an environment that is there in part, what it lacks."""
+        if self.state.status is not Status.ABSENT:
+            return f"{self.environment.root}: {self.state.detail} {self._rest()}"
         source = f"from {self.wheels}" if self.wheels else f"about {machine.format_bytes(self.download_bytes)} to download"
         build = "an NVIDIA GPU" if self.build == "cuda" else "this computer's processor"
         disk = machine.format_bytes(self.installed_bytes)
         return f"CoGrad3D's own Python environment, for {build}: {source}, {disk} on disk, in {self.environment.root}"
+
+    def _rest(self) -> str:
+        """What is still to be done of an installation, and how much of that is a download."""
+        if not self.state.packages:
+            return "It is verified"
+        count = len(self.state.packages)
+        amount = "1 package" if count == 1 else f"{count} packages"
+        if not self.downloads:
+            return f"{amount} to be installed from {self.wheels}"
+        size = f", up to {machine.format_bytes(self.download_bytes)}" if _lacks_most(self.state) else ""
+        return f"{amount} to be downloaded{size}"
 
 
 def plan(
@@ -140,14 +158,18 @@ def _unfit_name(root: Path) -> str:
 
 
 def _check_disk(environment: Environment, state: State, installed: int) -> None:
-    most_is_there = state.status is not Status.ABSENT and all(pin.name != "torch" for pin in state.packages)
-    needed = 100e6 if most_is_there else 1.1 * installed
+    needed = 1.1 * installed if _lacks_most(state) else 100e6
     free = machine.free_disk(environment.root)
     if free < needed:
         raise ResourceError(
             f"The environment needs {machine.format_bytes(needed)} of disk, and {environment.root} has {machine.format_bytes(free)} free.",
             remedy="Free some space, or choose a folder on another disk with `python3 -m backend setup --location DIR`.",
         )
+
+
+def _lacks_most(state: State) -> bool:
+    """Whether the largest part by far is still to be fetched: torch, with what it requires."""
+    return state.status is Status.ABSENT or any(pin.name == "torch" for pin in state.packages)
 
 
 def base_python(wish: str | None = None) -> str:

@@ -123,7 +123,9 @@ class JobFolder:
             root.mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise output_error(error, root) from error
-        path = root / f"{datetime.date.today().isoformat()}-{slug(spec.prompt)}-{secrets.token_hex(3)}"
+        name = f"{datetime.date.today().isoformat()}-{slug(spec.prompt)}"
+        while os.path.lexists(path := root / f"{name}-{secrets.token_hex(3)}"):  # of so few digits some come again
+            pass
         moment = _now()
         with atomic_path(path) as temporary:
             temporary.mkdir()

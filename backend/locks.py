@@ -27,13 +27,17 @@ _LOCKED_BYTE = 1 << 30  # Windows locks bytes, and a locked byte cannot be read:
 _PATIENCE = 0.3
 """Seconds a process waits for a lock before it says that another one has it."""
 
+_PATIENCE_TO_LOOK = 0.02 if sys.platform == "win32" else 0.0
+"""Before a lock counts as held by somebody who works: where locks cannot be shared, another one that only looks has it for a moment."""
+
 _log = logging.getLogger(__name__)
 
 
-def try_lock(descriptor: int) -> bool:
+def try_lock(descriptor: int, *, shared: bool = False) -> bool:
     """Whether the open file is now locked for this descriptor alone; False at once if another one has it, in whichever process.
 
-    True also where the file system has no locks, with a warning in the log: nobody can have it there.
+    `shared` goes together with others that share it, and not with one that has it alone; on Windows it makes no difference. True also where
+    the file system has no locks, with a warning in the log: nobody can have it there.
 
     Raises:
         OSError: it cannot be locked for another reason.
@@ -48,7 +52,7 @@ def try_lock(descriptor: int) -> bool:
         else:
             import fcntl
 
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            fcntl.flock(descriptor, (fcntl.LOCK_SH if shared else fcntl.LOCK_EX) | fcntl.LOCK_NB)
     except OSError as error:
         if error.errno in _NO_LOCKS:
             _log.warning("this file system has no locks: do not start the same thing twice")
@@ -80,7 +84,7 @@ class FolderLock:
         if self.is_held:
             return False
         try:
-            os.close(self._take(patience=0.0))
+            os.close(self._take(patience=_PATIENCE_TO_LOOK, shared=True))
         except JobError:
             return True
         return False
@@ -107,7 +111,7 @@ class FolderLock:
             os.close(self._descriptor)  # closing unlocks
             self._descriptor = None
 
-    def _take(self, *, patience: float) -> int:
+    def _take(self, *, patience: float, shared: bool = False) -> int:
         """A descriptor that has the lock; `patience` seconds are allowed for somebody who only looks whether it is held."""
         try:
             descriptor = os.open(self.path, os.O_RDWR | os.O_CREAT, 0o644)
@@ -115,7 +119,7 @@ class FolderLock:
             raise output_error(error, self.path) from error
         deadline = time.monotonic() + patience
         try:
-            while not try_lock(descriptor):
+            while not try_lock(descriptor, shared=shared):
                 if time.monotonic() >= deadline:
                     raise _in_use(self.path.parent, _read_holder(descriptor))
                 time.sleep(0.02)

@@ -23,7 +23,7 @@ from . import __version__, meshing, settings
 from .checkpoint import flatten, unflatten
 from .config import GenerationConfig, GuidanceConfig
 from .control import Control
-from .errors import ResourceError
+from .errors import ConfigError
 from .files import LEFT_BESIDE_SECONDS, atomic_path, remove_leftovers
 from .gaussians import rasterize
 from .gaussians.initialize import initialize
@@ -373,16 +373,14 @@ def pick_device(name: str) -> torch.device:
     """The torch device that a setting names; auto prefers CUDA, then Apple's MPS, then the CPU.
 
     Raises:
-        ResourceError: the device is not there.
+        ConfigError: the device is not there.
     """
     if name == "auto":
         name = "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
     try:
         return torch.empty(0, device=torch.device(name)).device
     except (RuntimeError, AssertionError) as error:
-        raise ResourceError(
-            f"The device {name!r} cannot be used: {error}.", remedy="Choose another device, or leave it at auto."
-        ) from error
+        raise ConfigError(f"The device {name!r} cannot be used: {error}.", remedy="Choose another device, or leave it at auto.") from error
 
 
 def settle(config: GenerationConfig, prior: DiffusionPrior) -> GenerationConfig:

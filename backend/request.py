@@ -15,7 +15,7 @@ from .config import NO_SMALL_VAE, GenerationConfig
 from .embedded import vocabulary
 from .errors import InputError, JobError, PriorError
 from .files import absolute
-from .guidance.kinds import HUB_ID
+from .guidance.kinds import is_hub_id
 from .job import JobFolder
 from .meshing.glb_header import refuse_compressed
 from .protocol import JobSpec
@@ -164,7 +164,7 @@ def _check_words(spec: JobSpec) -> None:
 
 def _check_prior(name: str) -> None:
     path = Path(os.path.expanduser(name))
-    if not path.exists() and not HUB_ID.fullmatch(name):
+    if not path.exists() and not is_hub_id(name):
         raise PriorError(
             f"There is no image model {name}.",
             remedy="Name an existing folder or .safetensors file, a hub id such as owner/model, or builtin.",
@@ -177,7 +177,7 @@ def _check_prior(name: str) -> None:
 
 
 def _check_small_vae(name: str) -> None:
-    if name != NO_SMALL_VAE and not Path(os.path.expanduser(name)).is_dir() and not HUB_ID.fullmatch(name):
+    if name != NO_SMALL_VAE and not Path(os.path.expanduser(name)).is_dir() and not is_hub_id(name):
         raise PriorError(
             f"There is no small image encoder {name}.",
             remedy="Name the folder of a diffusers AutoencoderTiny in prior.small_vae, or none.",

@@ -166,6 +166,12 @@ class _Plan:
             return "failed", error
         return ("waiting" if state.status == "created" else "interrupted"), ""
 
+    def remedy(self, job: BatchJob) -> str:
+        """What can be done about a failure, in words of the command line; empty where nothing is known."""
+        folder = self.manifest.folder(job)
+        state = None if folder is None else folder.state
+        return in_options((state.error or {}).get("remedy", "")) if state is not None and state.status == "failed" else ""
+
     def row(self, job: BatchJob) -> SummaryRow:
         """The job's line of the summary."""
         status, error = self.status(job)
@@ -272,6 +278,7 @@ def _run_all(args: argparse.Namespace, plan: _Plan, report: _Report) -> None:
     _wait_for_earlier_workers(plan, report)
     with executor:
         executor.notify = report.note
+        executor.reason = lambda task: plan.status(by_key[task.key])[1]
         unfinished = plan.unfinished()
         try:
             made = [plan.put(plan.manifest.make_folder(job, plan.specs[job.identity], plan.config)) for job in unfinished]
@@ -352,6 +359,7 @@ class _Report:
         self.total, self.done, self.processes = 0, 0, 1
         self._seconds: list[float] = []  # of the jobs that this run finished
         self._titles: dict[str, str] = {}
+        self._remedies: set[str] = set()  # that have been told
 
     def _say(self, text: str) -> None:
         try:
@@ -390,12 +398,15 @@ class _Report:
         row, left = self.plan.row(job), self._seconds_left()
         if self.as_json:
             fields = {"type": "job", "done": self.done, "total": self.total, "seconds_left": left, "number": job.number}
-            self._print(json.dumps(fields | dataclasses.asdict(row)))
+            self._print(json.dumps(fields | dataclasses.asdict(row) | {"remedy": self.plan.remedy(job)}))
             return
         error = f": {printable(row.error)}" if row.error else ""
         rest = "" if left is None or self.done == self.total else f"; about {max(1, round(left / 60))} min left"
         what = f"{row.status} after {clock(outcome.seconds)}: {printable(job.prompt)}{error}"
         self._say(f"{self.done} of {self.total}  {what}{rest}")
+        if (remedy := self.plan.remedy(job)) and remedy not in self._remedies:
+            self._remedies.add(remedy)
+            self._say(f"    {printable(remedy, 300)}")
 
     def _seconds_left(self) -> float | None:
         """By the mean of what was finished; None before anything was."""

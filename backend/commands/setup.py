@@ -129,12 +129,11 @@ def install(
     Raises:
         SetupError: the answer was no, or it did not work.
     """
-    absent = plan.state.status is Status.ABSENT
-    if absent:
+    if plan.state.status is Status.ABSENT:
         installation.base_python(python)  # refused before anybody is asked
-    console.say(f"{plan.describe()}." if absent else f"{plan.environment.root}: {plan.state.detail} Checking and completing it.")
+    console.say(f"{plan.describe()}.")
     question = f"{plan.describe()}. Install it now?" if console.quiet else "Install it now?"  # it says what it is about
-    if absent and plan.wheels is None and not assume_yes and not console.confirm(question):
+    if plan.downloads and not assume_yes and not console.confirm(question):
         raise SetupError("Nothing was installed, as you wished.", remedy="`python3 -m backend setup --location DIR` installs it elsewhere.")
     started = time.monotonic()
     with console.own_line():

@@ -60,12 +60,14 @@ class Executor(abc.ABC):
 
     Attributes:
         notify: told, a sentence each, what happens besides the outcomes: retries, an interruption.
+        reason: what is known elsewhere of why a task failed whose process did not say.
         grace: seconds that children may take to stop.
         pause: seconds before a failed task is tried again, for what made it fail to pass.
     """
 
     def __init__(self, *, grace: float = GRACE_SECONDS, pause: float = 1.0) -> None:
         self.notify: Callable[[str], None] = lambda sentence: None
+        self.reason: Callable[[Task], str] = lambda task: ""
         self.grace, self.pause = grace, pause
         self._asked_to_stop = 0
         self._handlers: dict[int, Any] = {}
@@ -159,7 +161,8 @@ class Executor(abc.ABC):
                 for ended in self.ended(POLL_SECONDS):
                     outcome = _outcome(ended, tallies[ended.task.key])
                     if outcome.attempts <= retries and is_worth_a_retry(ended.exit_code):
-                        self.notify(f"{ended.task.key}: {ended.message or f'exit code {ended.exit_code}'}. Trying again.")
+                        why = ended.message or self.reason(ended.task) or f"exit code {ended.exit_code}"
+                        self.notify(f"{ended.task.key}: {why.rstrip('.')}. Trying again.")
                         # Behind the others: what it lacks, memory most of all, may be there by then.
                         waiting.append((time.monotonic() + self.pause, ended.task))
                     else:

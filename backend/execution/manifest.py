@@ -10,17 +10,20 @@
 
 from __future__ import annotations
 
+import contextlib
 import csv
 import dataclasses
 import io
 import json
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from operator import attrgetter
 from pathlib import Path
 from typing import Any, ClassVar
 
+from .. import settings
 from ..config import GenerationConfig
-from ..errors import JobError
+from ..errors import ConfigError, JobError
 from ..files import atomic_write_json, atomic_write_text
 from ..job import JobFolder, slug
 from ..protocol import JobSpec
@@ -34,6 +37,8 @@ JOBS_FOLDER = "jobs"
 
 _SEPARATE = ("run.seed", "prior.name")
 """Settings that the manifest lists by themselves, so that it makes no difference by which option they were given, or whether."""
+_INCIDENTAL = ("prior.allow_download", "prior.compile", "prior.memory", "run.checkpoint_every", "run.device", "run.preview_every")
+"""Settings of how a job is done and not of what it makes: with others it is the same job, which goes on with them."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -42,7 +47,7 @@ class BatchJob:
 
     Attributes:
         number: from 1; it keeps it, and its asset's name, whatever happens to the file of prompts.
-        prompt, seed, prior, quality, method, settings: what was asked for; two jobs never agree in all of them.
+        prompt, seed, prior, quality, method, settings: what was asked for; two jobs never agree in all of them but `_INCIDENTAL`.
         folder: its job folder, relative to the batch's; empty before it is made.
         asset: the name of its asset in the batch's folder.
         assets: all such names that were asked for so far, which differ in their format.
@@ -81,7 +86,8 @@ class BatchJob:
     @property
     def identity(self) -> str:
         """The same for two jobs that would make the same."""
-        return json.dumps([self.prompt, self.seed, self.prior, self.quality, self.method, self.settings], sort_keys=True)
+        telling = {name: value for name, value in self.settings.items() if name not in _INCIDENTAL}
+        return json.dumps([self.prompt, self.seed, self.prior, self.quality, self.method, telling], sort_keys=True)
 
     def asset_name(self, suffix: str) -> str:
         """`001-a-red-cat.glb`."""
@@ -154,6 +160,11 @@ class Manifest:
             return self.put(dataclasses.replace(job, folder=folder.path.relative_to(self.root).as_posix(), attempts=0, seconds=0.0))
         if folder.spec.outputs != outputs:  # another format is asked for, or the batch was moved
             folder.write_spec(dataclasses.replace(folder.spec, outputs=outputs))
+        with contextlib.suppress(ConfigError):  # of an earlier version: the run says what it does not know
+            before = settings.from_dict(folder.config)
+            now = settings.changed(before, {name: attrgetter(name)(config) for name in _INCIDENTAL})
+            if now != before:
+                folder.write_config(now)
         return job
 
 

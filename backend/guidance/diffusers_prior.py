@@ -27,7 +27,7 @@ from ..config import NO_SMALL_VAE
 from ..errors import PriorError
 from ..memory import is_out_of_memory
 from .hub import hub_folder
-from .kinds import HUB_ID
+from .kinds import is_hub_id
 from .memory import Networks, choose_mode, compile_network, has_own_memory, vae_factor
 from .noise_schedule import FLOW, flow_input, to_noise
 from .pipeline_components import LOADING_ERRORS, Components, from_folder, quiet_libraries
@@ -265,7 +265,7 @@ def load_diffusers_prior(
         elif path.is_file():
             progress(f"reading the model {path.name}")
             parts = from_single_file(path, arithmetic, device, allow_download)
-        elif HUB_ID.fullmatch(str(source)) and path.suffix != ".safetensors" and not path.parent.exists():
+        elif is_hub_id(str(source)):
             progress(f"fetching the model {source}" if allow_download else f"reading the model {source}")
             folder = hub_folder(str(source), half=arithmetic != torch.float32, allow_download=allow_download)
             try:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
+from pathlib import Path
 
 CLIP, CLIP_PROJECTED, T5 = "CLIPTextModel", "CLIPTextModelWithProjection", "T5EncoderModel"
 _UNET = "UNet2DConditionModel"
@@ -17,8 +18,7 @@ MULTI_VIEW_UNET = "MultiViewUNetModel"
 CAMERA_NUMBERS = 16
 """What MVDream is told of a camera."""
 
-HUB_ID = re.compile(r"[\w.-]+/[\w.-]+")
-"""The whole of a model's name on the hub."""
+_HUB_ID = re.compile(r"[\w.-]+/[\w.-]+")
 ORIGINAL_PREFIX = "model.diffusion_model."
 """Before the denoiser's tensors in a single file that holds more than the denoiser."""
 VAE_PREFIXES = ("first_stage_model.", "vae.")
@@ -26,6 +26,12 @@ VAE_PREFIXES = ("first_stage_model.", "vae.")
 
 SUPPORTED = "Use a Stable Diffusion, SDXL, DeepFloyd IF (stage I), Stable Diffusion 3, FLUX.1 or MVDream model, or the built-in prior."
 """The remedy where a model is of no kind."""
+
+
+def is_hub_id(name: str) -> bool:
+    """Whether a name that is no file or folder here can be that of a model on the hub, `owner/model`, and not a mistyped path."""
+    path = Path(name).expanduser()
+    return bool(_HUB_ID.fullmatch(name)) and path.suffix.lower() != ".safetensors" and not path.parent.exists()
 
 
 @dataclass(frozen=True)

@@ -15,7 +15,7 @@ from torch import Tensor
 from ..errors import PriorError
 from ..memory import is_out_of_memory
 from .hub import local_snapshot
-from .kinds import HUB_ID
+from .kinds import is_hub_id
 from .pipeline_files import DENOISER_WEIGHTS, HALF_VARIANT, fingerprint, first_line, read_json, weight_files
 from .recognition import check_weights
 
@@ -99,7 +99,7 @@ def _find(source: str) -> Path:
     path = Path(source).expanduser()
     if path.is_dir():
         return path
-    if HUB_ID.fullmatch(source):
+    if is_hub_id(source):
         from huggingface_hub.errors import LocalEntryNotFoundError
 
         try:

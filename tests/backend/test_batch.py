@@ -30,6 +30,7 @@ class FakeExecutor:
     def __init__(self, processes=1, gpu_share=0.0):
         self.processes, self.gpu_share = processes, gpu_share
         self.ends, self.ran, self.tasks, self.interrupt_after, self.stopped = {}, [], [], None, {}
+        self.remedy = ""
 
     def __enter__(self):
         return self
@@ -52,7 +53,7 @@ class FakeExecutor:
                 folder.append_event(Result(asset="asset.glb", gaussians=1200, faces=3400))
                 for output in folder.spec.outputs:
                     Path(output).write_text("an asset")
-            error = {"code": "x", "message": message, "remedy": ""} if status == "failed" else None
+            error = {"code": "x", "message": message, "remedy": self.remedy} if status == "failed" else None
             folder.update_state(status=status, error=error)
             folder.close()
             yield Outcome(task.key, code, 1, 60.0, "killed by signal 9" if code < 0 else "", bool(self.stopped))
@@ -245,6 +246,25 @@ class TestRuns:
         assert executor.ran == ["a blue dog", "a pink pig"]
         assert sorted((tmp_path / "toys" / "jobs").iterdir()) == folders
         assert [row["attempts"] for row in summary(tmp_path / "toys")] == ["1", "2", "2"]
+
+    def test_a_remedy_is_told_once_and_following_it_goes_on_with_the_same_jobs(self, prompts, run, executor, tmp_path):
+        path = prompts("a red cat", "a blue dog")
+        executor.remedy = "Allow downloads (several GB)."
+        executor.ends = dict.fromkeys(("a red cat", "a blue dog"), (5, "failed", "It is not on this computer."))
+        _, _, error = run(path, *DRAFT)
+        assert error.count("It is not on this computer.") == 2
+        assert error.count("Allow downloads with --set prior.allow_download=true (several GB).") == 1
+        lines = [json.loads(line) for line in run(path, *DRAFT, "--json")[1].splitlines()]
+        assert [line.get("remedy", "")[:15] for line in lines] == ["Allow downloads"] * 2 + [""]
+        executor.ends = {}
+        assert run(path, *DRAFT, "--set", "prior.allow_download=true", "--set", "run.device=cpu")[0] == 0
+        assert executor.ran == ["a red cat", "a blue dog"]
+        (first, second) = (JobFolder.open(folder).config for folder in sorted((tmp_path / "toys" / "jobs").iterdir()))
+        assert first["prior"]["allow_download"] and second["prior"]["allow_download"] and first["run"]["device"] == "cpu"
+        assert [row["asset"] for row in summary(tmp_path / "toys")] == ["001-a-red-cat.glb", "002-a-blue-dog.glb"]
+        executor.ran = []
+        assert run(path, *DRAFT)[0] == 0
+        assert executor.ran == []
 
     def test_interruption(self, prompts, run, executor, tmp_path):
         path = prompts("a red cat", "a blue dog", "a pink pig")

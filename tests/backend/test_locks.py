@@ -50,6 +50,15 @@ def test_one_at_a_time_works_in_a_folder(tmp_path):
     other.release()
 
 
+def test_those_who_only_look_do_not_see_each_other(tmp_path):
+    lock = FolderLock(tmp_path)
+    descriptor = lock._take(patience=0.0, shared=True)  # as for the moment of a look
+    assert not lock.is_held_elsewhere()
+    os.close(descriptor)
+    with work_alone(tmp_path):
+        assert FolderLock(tmp_path).is_held_elsewhere()
+
+
 def test_the_number_of_the_last_process_goes_even_if_it_was_longer(tmp_path):
     (tmp_path / LOCK_FILE).write_text("123456789012\n")
     with work_alone(tmp_path):

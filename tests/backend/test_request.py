@@ -141,6 +141,8 @@ BAD = [
     ({"outputs": ["there.glb"]}, {}, OutputError, "exists already"),
     ({"outputs": ["cat.blend"]}, {}, OutputError, "no known format"),
     ({}, {"prior.name": "nowhere"}, PriorError, "no image model nowhere"),
+    ({}, {"prior.name": "models/nothing.safetensors"}, PriorError, "no image model models/nothing"),
+    ({}, {"prior.small_vae": "models/nothing.safetensors"}, PriorError, "no small image encoder"),
     ({}, {"prior.name": "there.glb"}, PriorError, "no .safetensors file"),
     ({}, {"gaussians.initial": "potato"}, InputError, "no shape to start from"),
     ({}, {"gaussians.initial": "gone.obj"}, InputError, "There is no file"),

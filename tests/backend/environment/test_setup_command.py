@@ -154,6 +154,32 @@ class TestTerminal:
         assert setup("--location", root, "--python", "/nowhere/python") == SetupError.exit_code
         assert "Install it now?" not in terminal.getvalue() and "is no Python" in terminal.getvalue()
 
+    @pytest.mark.parametrize(("lacks", "told"), [("torch", "up to 384 MB"), ("numpy", "1 package to be downloaded")])
+    @pytest.mark.parametrize("is_updated", [False, True])
+    def test_the_rest_of_an_installation_is_asked_for_too(self, monkeypatch, root, lacks, told, is_updated):
+        """Whoever stopped it may have done so because of its size, and an update brings other versions."""
+        made = put_environment(root, marker=False)
+        if is_updated:
+            made.marker_file.write_text('{"requirements": "of another version"}')
+        next(root.rglob(f"{lacks}-*.dist-info/RECORD")).unlink()
+        monkeypatch.setattr(_Installer, "complete", lambda self: pytest.fail("installed"))
+        monkeypatch.setenv("COGRAD3D_ENV", str(root))
+        for arguments in (
+            ["setup"],
+            ["setup", "--quiet"],
+            ["generate", "a red cat", "--output", str(root.with_name("cat.glb")), "--quiet"],
+        ):
+            terminal = at_a_terminal(monkeypatch, "n\n")
+            assert cli.main(arguments) == SetupError.exit_code
+            assert told in terminal.getvalue() and str(root) in terminal.getvalue()
+
+    def test_what_needs_no_network_is_not_asked_for(self, monkeypatch, root):
+        put_environment(root, marker=False)
+        monkeypatch.setattr(_Installer, "complete", lambda self: {})
+        terminal = at_a_terminal(monkeypatch, "n\n")
+        assert setup("--location", root) == 0
+        assert "Install it now?" not in terminal.getvalue() and "It is verified." in terminal.getvalue()
+
     def test_an_error_has_a_line_of_its_own(self, monkeypatch, root):
         def complete(self):
             self.report(Progress("Fetching torch", 0.4))

@@ -125,6 +125,14 @@ class TestRetries:
             list(executor.run([python("a", counting(tmp_path / "n", "if n == 1: sys.exit('oh')"))]))
         assert told == ["a: oh. Trying again."]
 
+    def test_what_the_process_did_not_say_may_be_known_elsewhere(self, tmp_path):
+        told = []
+        with LocalExecutor(1, gpus=(), pause=0.0) as executor:
+            executor.notify = told.append
+            executor.reason = lambda task: f"{task.key} lacks memory."
+            list(executor.run([python("a", counting(tmp_path / "n", "if n == 1: sys.exit(9)"))]))
+        assert told == ["a: a lacks memory. Trying again."]
+
     def test_what_a_killed_child_started_is_killed_too(self, tmp_path, is_alive, wait_until):
         file = tmp_path / "pid"
         code = (

@@ -45,6 +45,13 @@ def test_text_that_is_no_unicode_comes_back(tmp_path):
     assert JobFolder.open(JobFolder.create(tmp_path, spec, CONFIG).path).spec == spec
 
 
+def test_a_name_that_is_taken_is_not_given_again(tmp_path, monkeypatch):
+    digits = iter(["aaaaaa", "aaaaaa", "bbbbbb"])
+    monkeypatch.setattr("backend.job.secrets.token_hex", lambda count: next(digits) if count == 3 else "0" * 2 * count)
+    first, second = (JobFolder.create(tmp_path, JobSpec(prompt="赤い猫"), {}) for _ in range(2))
+    assert first.path.name.endswith("aaaaaa") and second.path.name.endswith("bbbbbb") and first.spec_path.is_file()
+
+
 def test_two_jobs_of_one_prompt_are_two_folders(tmp_path):
     spec = JobSpec(prompt="a red cat")
     assert JobFolder.create(tmp_path, spec, CONFIG).path != JobFolder.create(tmp_path, spec, CONFIG).path
