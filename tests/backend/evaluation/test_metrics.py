@@ -19,7 +19,7 @@ from backend.evaluation.metrics import (
     view_change,
     wrong_views,
 )
-from backend.evaluation.truth import AZIMUTHS, score
+from backend.evaluation.truth import AZIMUTHS, best_turn, score
 
 
 def test_psnr_of_a_constant_error() -> None:
@@ -107,6 +107,11 @@ def test_chamfer_averages_both_ways() -> None:
     assert chamfer(b, b[::-1]) == 0
     assert chamfer(a, b, probes=1) == 3, "of the first ones only"
     assert chamfer(np.concatenate([a, b]), b, probes=1) == 1.5, "which look for theirs among all"
+
+
+@pytest.mark.parametrize(("fits_at", "turn"), [(60, 45), (-90, -45), (17, 17), (-44, -44), (0, 0)])
+def test_the_turn_is_the_best_within_45_degrees(fits_at: float, turn: float) -> None:
+    assert best_turn(lambda degrees: -abs(degrees - fits_at)) == turn
 
 
 def test_nearest_azimuth_is_that_of_the_least_squares_view() -> None:

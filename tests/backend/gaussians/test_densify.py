@@ -88,6 +88,24 @@ def test_disabled():
     assert agent.step(9, model, optimizers) is None
 
 
+def test_views_drawn_together_count_as_one_after_the_other():
+    """A step's regions are drawn in one pass, each its own copy of the Gaussians: [views, cameras, N, 2]."""
+    first, second = meta([0.03, 0.09, 0.2], visible=[1, 1, 0]), meta([0.15, 0.01, 0.05])
+    together = {
+        "means2d": SimpleNamespace(grad=torch.stack([first["means2d"].grad, second["means2d"].grad])),
+        "radii": torch.stack([first["radii"], second["radii"]]),
+        "width": 2,
+        "height": 2,
+    }
+    one, other = densifier(), densifier()
+    one.accumulate(first, 2)
+    one.accumulate(second, 2)
+    other.accumulate(together, 2)
+    torch.testing.assert_close(other._gradient, one._gradient)
+    torch.testing.assert_close(other._gradient, torch.tensor([0.36, 0.2, 0.1]))
+    assert torch.equal(other._visits, one._visits) and other._visits.tolist() == [2, 2, 1]
+
+
 def test_the_cap_takes_the_hardest_pulled():
     model, optimizers = make([SMALL] * 6, [0.5] * 6)
     agent = densifier(max_count=8)

@@ -74,6 +74,8 @@ def test_flow_scheduler(tmp_path: Path) -> None:
 def test_a_shift_that_grows_with_the_picture(tmp_path: Path, tokens: int, mu: float) -> None:
     abar, _ = read_schedule(write(tmp_path, SCHEDULERS["flux"]), flow=True, image_tokens=tokens)
     torch.testing.assert_close(abar, flow_alphas(1000, math.exp(mu)))
+    plain = SCHEDULERS["flux"] | {"time_shift_type": "linear"}
+    torch.testing.assert_close(read_schedule(write(tmp_path, plain), flow=True, image_tokens=tokens)[0], flow_alphas(1000, mu))
 
 
 def test_the_shift_is_the_schedulers(tmp_path: Path) -> None:

@@ -56,6 +56,19 @@ def test_volume_of_a_ball(scene_render):
     assert vertices.mean(axis=0) == pytest.approx([0.1, -0.2, 0.05], abs=0.01)
 
 
+def test_depth_from_far_below_carves_nothing_out(scene_render):
+    """No camera of the optimiser stands there: what the Gaussians show from below may be a hole, and the asset stays closed."""
+    render = scene_render("ball")
+
+    def open_below(cameras):
+        rgb, alpha, depth = render(cameras)
+        is_below = np.array([camera.viewmat[2, 2] > np.sin(np.radians(40)) for camera in cameras])
+        return rgb, alpha, depth + np.where(is_below[:, None, None] & (alpha > 0), np.float32(0.6), np.float32(0))
+
+    vertices, faces = extract_surface(open_below, CONFIG)
+    assert trimesh.Trimesh(vertices, faces).volume == pytest.approx(4 / 3 * np.pi * 0.5**3, rel=0.04)
+
+
 def test_flat_sides_lie_where_they_are_though_few_views_look_along_them(scene, scene_render):
     vertices, _ = extract_surface(scene_render("brick", penetration=0.03, noise=0.01), CONFIG)
     told_by_depth = vertices[vertices[:, 2] > -0.2]  # the underside by silhouettes alone

@@ -16,6 +16,7 @@ import numpy as np
 import pytest
 import trimesh
 
+from backend.cameras import orbit_camera
 from backend.config import TextureConfig
 from backend.errors import SurfaceError
 from backend.evaluation.metrics import psnr
@@ -243,6 +244,25 @@ def test_points_are_coloured_by_the_views_that_see_them(torus, scene_render, col
     for offset in (-0.1, 0.1):  # below the surface points are hidden; above it they are not what the views show
         color, seen = project(torus.vertices + offset * torus.normals, torus.normals, views)
         assert (color[~seen] == 0).all() and seen.mean() < 0.02
+
+
+def test_views_count_by_how_squarely_they_see_a_surface():
+    """A square floor, red from above and blue from 60 degrees off that: the cosine's fourth power, 1 against 1/16."""
+    floor = trimesh.Trimesh([[-0.5, -0.5, 0], [0.5, -0.5, 0], [0.5, 0.5, 0], [-0.5, 0.5, 0]], [[0, 1, 2], [0, 2, 3]], process=False)
+    mesh = unwrapped(floor)
+    cameras = orbit_camera(0.0, 89.99, 3.0, 40.0, 128), orbit_camera(0.0, 30.0, 3.0, 40.0, 128)
+    red, blue = (np.zeros((128, 128, 3), np.float32) + np.float32(colour) for colour in ([1, 0, 0], [0, 0, 1]))
+    views = [look(mesh, camera, rgb, np.ones((128, 128), np.float32)) for camera, rgb in zip(cameras, (red, blue))]
+    positions = np.float32([[0.01, 0.02, 0.0], [0.0, 0.495, 0.0], *floor.vertices])
+    up = np.zeros_like(positions) + np.float32([0, 0, 1])
+    color, _ = project(positions, up, views)
+    assert color[0] == pytest.approx([16 / 17, 0, 1 / 17], abs=0.003)
+    # Next to an outline a view hardly counts: there the one from above, of which the point is at the edge, is outvoted by one as square
+    # that goes on behind it.
+    larger = unwrapped(floor.copy().apply_scale(2.0))
+    behind = look(larger, cameras[0], blue, np.ones((128, 128), np.float32))
+    color, _ = project(positions, up, [views[0], behind])
+    assert color[0] == pytest.approx([0.5, 0, 0.5], abs=0.01) and color[1, 2] > 0.95
 
 
 def test_hidden_points_take_no_colour_from_what_hides_them(scene):

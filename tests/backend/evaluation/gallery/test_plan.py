@@ -204,6 +204,10 @@ class TestPlan:
         assert other.record.fingerprint != a.record.fingerprint and other.record.key == a.record.key
         device = planned(prior, tmp_path, sets=(*TINY, "run.device=cpu"))[0]
         assert device.record.fingerprint == a.record.fingerprint
+        with monkeypatch.context() as with_other_weights:
+            with_other_weights.setattr(prior, "fingerprint", "of other weights")
+            assert planned(prior, tmp_path)[0].record.fingerprint != a.record.fingerprint
+        assert planned(prior, tmp_path)[0].record.fingerprint == a.record.fingerprint
         monkeypatch.setattr(runs, "MEASURES", runs.MEASURES + 1)
         assert planned(prior, tmp_path)[0].record.fingerprint != a.record.fingerprint
 
