@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 
+from backend import cli
 from backend.embedded import vocabulary
 from backend.embedded.learned import classifier, dataset, evaluate
 from backend.embedded.vocabulary import HELD_OUT, VIEW_WORDS, Description
@@ -97,3 +99,18 @@ def test_judgement() -> None:
         evaluate.QUESTIONS, True
     )  # orange by nature
     assert evaluate.judged(Description("cat", None, "golden", "side view"), named)["colour"] is None
+
+
+@pytest.mark.slow
+def test_the_report_of_the_shipped_prior(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    """By a judge that has learned nothing: what it says is written down all the same."""
+    monkeypatch.setattr(classifier, "cached_classifier", lambda data, progress: classifier.Classifier().eval())
+    weights = Path(evaluate.__file__).parents[1] / "weights"
+    sizes = ["--pairs", "1", "--pictures", "4", "--views", "20", "--steps", "2", "--threads", "1"]
+    assert cli.main(["evaluate", "prior", str(weights), "--output", str(tmp_path / "out"), *sizes], inside=True) == 0
+    figures = json.loads((tmp_path / "out" / "samples.json").read_text())
+    assert len(figures["samples"]) == 12 and set(figures["errors"]) == {"varied", "two"}
+    assert all(0 < error < 0.2 for errors in figures["errors"].values() for error in errors)
+    report = (tmp_path / "out" / "table.md").read_text()
+    assert report in capsys.readouterr().out
+    assert {file.name for file in (tmp_path / "out").glob("*.png")} == {"seen.png", "held-out.png", "materials.png"}
