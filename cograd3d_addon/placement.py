@@ -63,14 +63,19 @@ class Home:
         key: random word for it, which a copy of the scene has too; empty: none was given.
         file: absolute path of the .blend file, kept up to date when it is saved under another (`move_home`); empty: it was never saved.
         document: random word for the file as it was open then: another file, or the same loaded again, has another word.
+        scene_uid: Blender's `session_uid` of the scene, which no copy shares and undo does not touch, but which means nothing in another
+            document; 0: unknown, as in folders of earlier versions.
         improves: name then of the object that the result is to improve; empty: none, or whichever shows what is improved.
+        improves_uid: its `session_uid`; 0: none or unknown.
     """
 
     scene: str = ""
     key: str = ""
     file: str = ""
     document: str = ""
+    scene_uid: int = 0
     improves: str = ""
+    improves_uid: int = 0
 
     def is_file(self, file: str, document: str) -> bool:
         """Whether it was in the file that is open now, the one with this path and this word."""
@@ -117,7 +122,7 @@ def read_home(folder: str | Path) -> Home | None:
     home = (_read(folder) or {}).get("home")
     if not isinstance(home, Mapping):
         return None
-    return Home(**{field.name: str(home.get(field.name, "")) for field in fields(Home)})
+    return Home(**{field.name: _or_default(home.get(field.name), field.default) for field in fields(Home)})
 
 
 def move_home(folder: str | Path, file: str) -> None:
@@ -215,6 +220,11 @@ def _read(folder: str | Path) -> dict[str, Any] | None:
     if not isinstance(document, dict) or document.get("version", VERSION) != VERSION:
         return None
     return document
+
+
+def _or_default(value: Any, default: Any) -> Any:
+    """A value of the default's type, else that."""
+    return value if type(value) is type(default) else default
 
 
 def _vector(values: Any) -> Vector:

@@ -181,6 +181,10 @@ def _absolute(path: str) -> str:
     return os.path.abspath(os.path.expanduser(bpy.path.abspath(path.strip()))) if path.strip() else ""
 
 
+_keys: dict[int, str] = {}
+"""The keys that scenes have, or had before something was undone, by their `session_uid`, of which Blender gives none twice."""
+
+
 def _can_be_filled(settings: "CoGradSettings", candidate: bpy.types.Object) -> bool:
     return candidate.type in {"MESH", "EMPTY", "CURVE", "SURFACE", "META", "FONT"}
 
@@ -313,8 +317,9 @@ class CoGradSettings(bpy.types.PropertyGroup):
     advanced: PointerProperty(type=CoGradAdvanced, name="Advanced", description="Every other setting of a run")
 
     def ensure_key(self) -> str:
-        """The scene's key, made now if it has none."""
-        self.key = self.key or secrets.token_hex(8)
+        """The scene's key, made now if it has none. That is no undo step, so that undo may take it away: the scene then gets it again."""
+        uid = self.id_data.session_uid
+        self.key = _keys[uid] = self.key or _keys.get(uid) or secrets.token_hex(8)
         return self.key
 
     def fetched(self) -> str:

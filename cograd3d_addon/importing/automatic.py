@@ -17,7 +17,7 @@ from ..jobs import Job, JobStatus
 from ..placement import read_home
 from . import preview
 from .placing import home_scene, is_home_file, scene_of
-from .results import import_onto, import_result, is_linked, object_of_job
+from .results import import_onto, import_result, is_linked, object_of_job, object_to_improve
 from .undo import obstacle
 
 _log = logging.getLogger(__name__)
@@ -55,9 +55,7 @@ def bring(job: Job, scene: bpy.types.Scene) -> bpy.types.Object:
     Raises:
         CoGradError: it cannot be imported; the scene is as before.
     """
-    home = read_home(job.path)
-    meant = home.improves if home is not None else ""
-    improved = object_of_job(Path(job.spec.refines).name, scene, meant) if job.spec.refines else None
+    improved = object_to_improve(Path(job.spec.refines).name, scene, read_home(job.path)) if job.spec.refines else None
     if improved is None or is_linked(improved):
         return import_result(job.folder, scene)
     import_onto(job.folder, improved)

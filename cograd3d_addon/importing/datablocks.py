@@ -96,10 +96,15 @@ def make_image(name: str, png: bytes, folder: Path) -> bpy.types.Image:
     return image
 
 
+def texture_nodes(materials: Iterable[bpy.types.Material | None]) -> list[bpy.types.Node]:
+    """The nodes of materials that show an image."""
+    trees = [material.node_tree for material in materials if material is not None and material.node_tree is not None]
+    return [node for tree in trees for node in tree.nodes if node.type == "TEX_IMAGE" and node.image is not None]
+
+
 def images_of(materials: Iterable[bpy.types.Material | None]) -> list[bpy.types.Image]:
     """The images that materials use, each once."""
-    trees = [material.node_tree for material in materials if material is not None and material.node_tree is not None]
-    return list(dict.fromkeys(node.image for tree in trees for node in tree.nodes if node.type == "TEX_IMAGE" and node.image is not None))
+    return list(dict.fromkeys(node.image for node in texture_nodes(materials)))
 
 
 def textures_folder() -> Path:
@@ -112,25 +117,29 @@ def restore_texture_file(image: bpy.types.Image, folder: Path) -> None:
 
     Args:
         image: packed.
-        folder: for the file, if its old place is not there either.
+        folder: for the file, if its old place is not there either. Where nothing can be written, Blender's temporary folder serves.
 
     Raises:
-        OutputError: it cannot be written.
+        OutputError: it cannot be written there either.
     """
     if image.packed_file is None:
         return
     path = Path(bpy.path.abspath(image.filepath, library=image.library))
     if image.filepath and path.is_file():
         return
-    if not image.filepath or not path.parent.is_dir():
-        path = _free(folder / (path.name or f"{bpy.path.clean_name(image.name)}.png"), image.packed_file.data)
-        try:
-            folder.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise OutputError(f"{folder} could not be made: {error.strerror}.", remedy="Save the .blend file in another folder.") from error
-        image.filepath_raw = str(path)
-    atomic_write_bytes(path, image.packed_file.data)
-    image.pack()  # a packed file has a path of its own, from which USD's exporter takes the name
+    content, name = image.packed_file.data, path.name or f"{bpy.path.clean_name(image.name)}.png"
+    new = path if image.filepath and path.parent.is_dir() else _free(folder / name, content)
+    try:
+        new.parent.mkdir(parents=True, exist_ok=True)
+        atomic_write_bytes(new, content)
+    except (OSError, OutputError) as error:
+        _log.warning("%s: the texture goes to Blender's temporary folder", error)
+        new = _free(Path(bpy.app.tempdir) / name, content)
+        atomic_write_bytes(new, content)
+    if new != path:
+        image.filepath_raw = str(new)
+    if not image.is_dirty:  # what is painted is packed when the user says so
+        image.pack()  # a packed file has a path of its own, from which USD's exporter takes the name
 
 
 def _free(path: Path, content: bytes) -> Path:
@@ -225,7 +234,15 @@ def typical_colour(image: bpy.types.Image) -> tuple[float, float, float]:
 
 
 def remove_unused(datablocks: list[bpy.types.ID]) -> None:
-    """Remove those of the datablocks that nothing uses any more; in the order in which one may hold the next."""
+    """Remove those of the datablocks that nothing uses any more; in the order in which one may hold the next.
+
+    An image that was painted on and not saved since only leaves its name to others: undo, which brings back what was removed, would know
+    what is packed of it alone.
+    """
     for datablock in datablocks:
-        if datablock.users == 0 and not datablock.use_fake_user:
+        if datablock.users or datablock.use_fake_user:
+            continue
+        if isinstance(datablock, bpy.types.Image) and datablock.is_dirty:
+            datablock.name = f"Painted {datablock.name}"
+        else:
             bpy.data.batch_remove([datablock])

@@ -12,6 +12,7 @@ import bpy
 
 from ...backend.errors import InputError, OutputError
 from .datablocks import images_of, packed_beside, restore_texture_file, textures_folder, write_packed
+from .painted import textured_as_painted
 
 
 @dataclass(frozen=True)
@@ -116,8 +117,9 @@ def export(thing: bpy.types.Object, exporter: Exporter, path: Path) -> None:
         raise InputError(f"Blender's exporter for {exporter.label} is switched off.", remedy="Enable it in Preferences > Add-ons.")
     if not path.parent.is_dir():
         raise OutputError(f"There is no folder {path.parent}.", remedy="Choose another one.")
-    images = images_of(slot.material for slot in thing.material_slots)
-    with _only_selected(thing), ExitStack() as stack:
+    materials = [slot.material for slot in thing.material_slots] if exporter.keeps_texture else []
+    with _only_selected(thing), textured_as_painted(materials), ExitStack() as stack:
+        images = images_of(materials)
         for image in images:
             restore_texture_file(image, textures_folder())
         if exporter.leaves_packed_textures:

@@ -77,7 +77,16 @@ def order_for(scene: bpy.types.Scene, like: Path | None = None, improves: str = 
         improves: name of the object that it is to improve.
     """
     placement = read_placement(like) if like is not None else None
-    home = Home(scene=scene.name, key=scene.cograd3d.ensure_key(), file=bpy.data.filepath, document=_document, improves=improves)
+    improved = bpy.data.objects.get(improves)
+    home = Home(
+        scene=scene.name,
+        key=scene.cograd3d.ensure_key(),
+        file=bpy.data.filepath,
+        document=_document,
+        scene_uid=scene.session_uid,
+        improves=improves,
+        improves_uid=improved.session_uid if improved is not None else 0,
+    )
     return order_document(placement or placement_for(scene), home)
 
 
@@ -86,10 +95,17 @@ def is_home_file(home: Home | None) -> bool:
     return home is not None and home.is_file(bpy.data.filepath, _document)
 
 
+def is_home_document(home: Home) -> bool:
+    """Whether that file was not loaded again since, so that what has another `session_uid` than is noted is something else."""
+    return home.document == _document
+
+
 def home_scene(home: Home | None) -> bpy.types.Scene | None:
     """The scene that a job was started from, whatever it is called by now, if it is in the file that is open."""
     if home is None or not is_home_file(home):
         return None
+    if home.scene_uid and is_home_document(home):
+        return next((scene for scene in bpy.data.scenes if scene.session_uid == home.scene_uid), None)
     name = home.find({scene.name: scene.cograd3d.key for scene in bpy.data.scenes})
     return bpy.data.scenes[name] if name else None
 

@@ -1,8 +1,8 @@
 """The asset as it grows: one object a running job, changed in place, never rendered, and gone when the job ends.
 
 Nothing here makes an undo step. Undoing, redoing and loading a file may take the object away or bring an old state back; it is put right at
-the next tick. If the user deletes it, the job gets no other. While Blender renders nothing is made, changed or removed; a tick after that
-catches up.
+the next tick. If the user deletes it, the job gets no other. While Blender renders, bakes or calculates, nothing is made, changed or
+removed; a tick after that catches up.
 """
 
 from __future__ import annotations
@@ -20,14 +20,14 @@ from ...backend.protocol import Bye, Event, PreviewReady
 from .. import session
 from ..jobs import Job
 from ..package import preferences
-from ..placement import Placement, provisional_matrix, read_placement
+from ..placement import Placement, provisional_matrix, read_home, read_placement
 from . import preview_mesh
 from .gaussian_mesh import GaussianMesh
 from .placing import scene_of
 from .reader import PreviewReader
-from .results import object_name, object_of_job
+from .results import object_name, object_to_improve
 from .scene_collections import PREVIEW, collection_of, find, remove_if_empty
-from .undo import is_rendering
+from .undo import is_file_locked
 
 MARK = "cograd3d_preview"
 """Custom property of everything that belongs to a preview: the job's id."""
@@ -56,7 +56,7 @@ _previews: dict[str, _Preview] = {}
 _reader = PreviewReader()
 _kept: set[str] = set()
 _leftover: set[str] = set()
-"""Jobs whose previews were to go while Blender rendered."""
+"""Jobs whose previews were to go while the file was locked."""
 
 
 def object_of(job_id: str) -> bpy.types.Object | None:
@@ -107,7 +107,7 @@ def tick() -> None:
 
 
 def reconcile() -> None:
-    """After undo, redo, load or a render: previews of jobs that are over go, the others show their latest state again."""
+    """After undo, redo, load, or a lock of the file: previews of jobs that are over go, the others show their latest state again."""
     if _is_put_off():
         return
     session.unregister_poller(reconcile)
@@ -127,8 +127,8 @@ def reconcile() -> None:
 
 
 def _is_put_off() -> bool:
-    """Whether nothing may be made or removed now, because Blender renders; `reconcile` then does it afterwards."""
-    if is_rendering():
+    """Whether nothing may be made or removed now; `reconcile` then does it afterwards."""
+    if is_file_locked():
         session.register_poller(reconcile)
         return True
     return False
@@ -156,7 +156,7 @@ def _is_wanted(job_id: str) -> bool:
 def _scene_of(job: Job) -> bpy.types.Scene | None:
     """Where a job's preview belongs: where it was started, unless the object that it improves stands there already."""
     scene = scene_of(job)
-    if scene is not None and job.spec.refines and object_of_job(Path(job.spec.refines).name, scene) is not None:
+    if scene is not None and job.spec.refines and object_to_improve(Path(job.spec.refines).name, scene, read_home(job.path)) is not None:
         return None
     return scene
 
@@ -261,7 +261,7 @@ def unregister() -> None:
     session.unsubscribe_tick(notice_deletions)
     _reader.close()
     for job_id in list(_previews):
-        remove(job_id)  # while Blender renders, they stay until the add-on is enabled again
+        remove(job_id)  # while the file is locked, they stay until the add-on is enabled again
     for poller in (tick, reconcile):
         session.unregister_poller(poller)
     _kept.clear()

@@ -15,7 +15,7 @@ from mathutils import Matrix
 
 from ...backend.errors import InputError, OutputError
 from ...backend.job import JobFolder
-from ..placement import Placement, bounds_of, local_matrix, object_matrix, transformed
+from ..placement import Home, Placement, bounds_of, local_matrix, object_matrix, transformed
 from . import anchors, metadata
 from .datablocks import (
     images_of,
@@ -29,7 +29,7 @@ from .datablocks import (
     textures_folder,
 )
 from .glb import Asset, read_asset
-from .placing import current_placement
+from .placing import current_placement, is_home_document
 from .scene_collections import RESULTS, collection_of
 
 _MADE_BY = "cograd3d_part"
@@ -158,21 +158,46 @@ def results() -> Iterator[bpy.types.Object]:
     return (thing for thing in bpy.data.objects if is_result(thing))
 
 
-def object_of_job(job_id: str, scene: bpy.types.Scene | None = None, meant: str = "") -> bpy.types.Object | None:
+def object_of_job(job_id: str, scene: bpy.types.Scene | None = None) -> bpy.types.Object | None:
     """The object that shows a job's result, else one that showed it before something better took its place; where there are several, as
-    after duplicating it, the one that is meant, else the active one.
+    after duplicating it, the active one.
 
     Args:
         job_id: name of the job's folder.
         scene: only look there.
-        meant: name of an object.
     """
     here = [thing for thing in results() if scene is None or scene in thing.users_scene]
-    found = [thing for thing in here if thing[metadata.KEY].get("job") == job_id]
-    found = found or [thing for thing in here if job_id in metadata.replaced_jobs(thing[metadata.KEY])]
+    found = [thing for thing in here if shows(thing, job_id)] or [thing for thing in here if showed(thing, job_id)]
     active = bpy.context.view_layer.objects.active if bpy.context.view_layer else None
-    named = next((thing for thing in found if thing.name == meant), None)
-    return named or (active if active in found else next(iter(found), None))
+    return active if active in found else next(iter(found), None)
+
+
+def object_to_improve(job_id: str, scene: bpy.types.Scene, home: Home | None) -> bpy.types.Object | None:
+    """The object whose place the result of a refinement takes; None if that is gone, or nobody can tell which it is: another one, which
+    shows the same, is not to be lost.
+
+    Args:
+        job_id: the job that is refined.
+        scene: only look there.
+        home: what is noted of the refinement's order.
+    """
+    if home is None or not home.improves:
+        return object_of_job(job_id, scene)
+    found = [thing for thing in results() if scene in thing.users_scene and (shows(thing, job_id) or showed(thing, job_id))]
+    if home.improves_uid and is_home_document(home):
+        return next((thing for thing in found if thing.session_uid == home.improves_uid), None)
+    named = next((thing for thing in found if thing.name == home.improves), None)
+    return found[0] if named is None and len(found) == 1 else named
+
+
+def shows(thing: bpy.types.Object, job_id: str) -> bool:
+    """Whether an imported object shows a job's result."""
+    return thing[metadata.KEY].get("job") == job_id
+
+
+def showed(thing: bpy.types.Object, job_id: str) -> bool:
+    """Whether an imported object showed a job's result before something better took its place."""
+    return job_id in metadata.replaced_jobs(thing[metadata.KEY])
 
 
 def restore_textures(job_id: str) -> None:

@@ -15,12 +15,17 @@ from ..jobs import Job
 from ..placement import Home, Placement, provisional_matrix, read_home, read_placement
 from . import metadata
 from .placing import home_scene
-from .results import import_count, is_result, object_of_job, world_frame
+from .results import import_count, is_result, object_to_improve, showed, shows, world_frame
 
 _SEARCH_INTERVAL = 1.0
 
-_names: dict[tuple[str, str, str], str] = {}
-_searched: dict[tuple[str, str, str], tuple[float, int]] = {}
+_Key = tuple[str, str, Home | None]
+"""A job, a scene by name, and if what a refinement is to improve is looked for, what is noted of the refinement's order."""
+
+_found: dict[_Key, tuple[str, int]] = {}
+"""Objects by name, which is looked up quickly, and `session_uid`: another one may have got the name."""
+
+_searched: dict[_Key, tuple[float, int]] = {}
 
 
 @dataclass(frozen=True)
@@ -58,6 +63,11 @@ def is_in(thing: bpy.types.Object, scene: bpy.types.Scene) -> bool:
     return scene.objects.get(thing.name) == thing  # goes through all of them until it is found
 
 
+def turn_to(thing: bpy.types.Object, scene: bpy.types.Scene) -> None:
+    """Of the objects that show the same job, as duplicates do, the user works with this one: its asset stands here from now on."""
+    _found[str(thing[metadata.KEY].get("job", "")), scene.name, None] = thing.name, thing.session_uid
+
+
 def forget() -> None:
     """Look again: another file was opened, something was undone, or this file was saved under another name."""
     _searched.clear()
@@ -68,34 +78,41 @@ def _candidates(job: Job, scene: bpy.types.Scene) -> Iterator[bpy.types.Object]:
     """The objects in a scene that show a job's asset, the most fitting first."""
     if (thing := _find(job.id, scene)) is not None:
         yield thing
-    if job.spec.refines:
-        home = _home(job.path)
-        if (thing := _find(Path(job.spec.refines).name, scene, home.improves if home is not None else "")) is not None:
-            yield thing
+    if job.spec.refines and (thing := _find(Path(job.spec.refines).name, scene, _home(job.path))) is not None:
+        yield thing
 
 
-def _find(job_id: str, scene: bpy.types.Scene, meant: str = "") -> bpy.types.Object | None:
-    key = (job_id, scene.name, meant)
-    thing = bpy.data.objects.get(_names[key]) if key in _names else None
-    if thing is not None and is_result(thing) and _shows(thing, job_id) and is_in(thing, scene):
+def _find(job_id: str, scene: bpy.types.Scene, home: Home | None = None) -> bpy.types.Object | None:
+    key = (job_id, scene.name, home)
+    name, uid = _found.get(key, ("", 0))
+    thing = _if_it_fits(bpy.data.objects.get(name), job_id, scene)
+    if thing is not None and thing.session_uid != uid:
+        thing = None
+    if home is None or not home.improves:
+        active = _if_it_fits(bpy.context.view_layer.objects.active if bpy.context.view_layer else None, job_id, scene)
+        if active is not None and (shows(active, job_id) or (thing is not None and not shows(thing, job_id))):
+            thing = active
+    if thing is not None:
+        _found[key] = thing.name, thing.session_uid
         return thing
-    _names.pop(key, None)
+    _found.pop(key, None)
     # An import is not to go unnoticed until the next redraw but one, which may be long after.
     now, imports = time.monotonic(), import_count()
     moment, imports_then = _searched.get(key, (-_SEARCH_INTERVAL, -1))
     if now - moment < _SEARCH_INTERVAL and imports == imports_then:
         return None
     _searched[key] = (now, imports)
-    thing = object_of_job(job_id, scene, meant)
+    thing = object_to_improve(job_id, scene, home)
     if thing is not None:
-        _names[key] = thing.name
+        _found[key] = thing.name, thing.session_uid
         del _searched[key]
     return thing
 
 
-def _shows(thing: bpy.types.Object, job_id: str) -> bool:
-    data = thing[metadata.KEY]
-    return data.get("job") == job_id or job_id in metadata.replaced_jobs(data)
+def _if_it_fits(thing: bpy.types.Object | None, job_id: str, scene: bpy.types.Scene) -> bpy.types.Object | None:
+    """An object if it shows a job's asset, or showed it, in a scene."""
+    fits = thing is not None and is_result(thing) and (shows(thing, job_id) or showed(thing, job_id)) and is_in(thing, scene)
+    return thing if fits else None
 
 
 @functools.lru_cache(maxsize=64)

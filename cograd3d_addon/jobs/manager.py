@@ -14,7 +14,7 @@ from ...backend import environment, settings
 from ...backend.command_file import send_command
 from ...backend.config import GenerationConfig
 from ...backend.errors import CoGradError, JobError
-from ...backend.files import atomic_write_json
+from ...backend.files import atomic_write_json, remove_quietly
 from ...backend.job import JobFolder
 from ...backend.protocol import Bye, Cancel, Command, Detach, Event, Failure, Hello, JobSpec, Pause, PreviewNow, Resume, Stop, Weight
 from . import disk
@@ -115,15 +115,19 @@ class JobManager:
             extra: further JSON documents to put into the job folder, by file name.
 
         Raises:
-            OutputError: the folder cannot be made.
+            OutputError: the folder cannot be made or filled; there is none then, and no job.
         """
         folder = JobFolder.create(self._root, spec, config)
-        for name, document in (extra or {}).items():
-            atomic_write_json(folder.path / name, document)
-        job = disk.read_job(folder.path)
-        assert job is not None
+        try:
+            for name, document in (extra or {}).items():
+                atomic_write_json(folder.path / name, document)
+            job = disk.read_job(folder.path)
+            assert job is not None
+            self._enqueue(job)
+        except BaseException:
+            remove_quietly(folder.path)
+            raise
         self._insert(job)
-        self._enqueue(job)
         return job
 
     def resume(self, job: Job, changes: Mapping[str, Any] | None = None) -> None:

@@ -103,6 +103,8 @@ Blender's own Python and the system's stay as they are"""  # fmt: skip
     problem = ""
     """Why what is chosen cannot be installed."""
 
+    _WIDTH = 440
+
     @classmethod
     def _poll(cls, context: bpy.types.Context) -> bool:
         if supervisor.situation.phase is Phase.FOREIGN:
@@ -119,7 +121,7 @@ Blender's own Python and the system's stay as they are"""  # fmt: skip
         except CoGradError as error:
             return _report(self, error)
         label = SET_UP_LABELS.get(supervisor.situation.phase, "Set Up")
-        return context.window_manager.invoke_props_dialog(self, width=440, title="Set Up CoGrad3D", confirm_text=label)
+        return context.window_manager.invoke_props_dialog(self, width=self._WIDTH, title="Set Up CoGrad3D", confirm_text=label)
 
     def make_plan(self, context: bpy.types.Context) -> None:
         """Have `plan` be for what is chosen and known now. Raises `CoGradError`."""
@@ -135,7 +137,7 @@ Blender's own Python and the system's stay as they are"""  # fmt: skip
             except CoGradError as error:
                 self.problem = in_blender(str(error))
         if self.problem:
-            draw_paragraph(column, context, self.problem, icon="ERROR")
+            draw_paragraph(column, context, self.problem, icon="ERROR", width=self._WIDTH)
             column.prop(self, "allow_cuda")
             return
         plan = self.plan

@@ -148,13 +148,15 @@ class COGRAD3D_OT_choose_prior(bpy.types.Operator):
     bl_label = "Choose an Image Model"
     bl_options = {"INTERNAL"}
 
+    _WIDTH = 360
+
     def invoke(self, context: bpy.types.Context, event: bpy.types.Event) -> set[str]:
-        return context.window_manager.invoke_props_dialog(self, width=360)
+        return context.window_manager.invoke_props_dialog(self, width=self._WIDTH)
 
     def draw(self, context: bpy.types.Context) -> None:
         from ..ui.main import draw_prior
 
-        draw_prior(self.layout, context)
+        draw_prior(self.layout, context, width=self._WIDTH)
 
     def execute(self, context: bpy.types.Context) -> set[str]:
         return {"FINISHED"}

@@ -3,11 +3,17 @@
 from __future__ import annotations
 
 import json
+import logging
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from ...backend import environment
+
+_log = logging.getLogger(__name__)
+
+_unwritten: dict[str, Any] = {}
+"""The record, where it could not be written: Blender then knows it until it quits."""
 
 
 def _record_file() -> Path:
@@ -23,7 +29,7 @@ def _identity(python: Path) -> dict[str, Any]:
 def tried(python: Path) -> dict[str, Any] | None:
     """What the trial of this Python found; None where it has not been tried, or has changed since."""
     try:
-        record = json.loads(_record_file().read_text(encoding="utf-8"))
+        record = _unwritten or json.loads(_record_file().read_text(encoding="utf-8"))
         return dict(record["found"]) if record["identity"] == _identity(python) else None
     except (OSError, ValueError, KeyError, TypeError):
         return None
@@ -31,11 +37,23 @@ def tried(python: Path) -> dict[str, Any] | None:
 
 def remember(python: Path, found: Mapping[str, Any]) -> None:
     """Note that this Python was tried out and works."""
-    file = _record_file()
-    file.parent.mkdir(parents=True, exist_ok=True)
-    environment.write_whole(file, json.dumps({"identity": _identity(python), "found": dict(found)}, indent=2) + "\n")
+    _unwritten.clear()
+    try:
+        file, record = _record_file(), {"identity": _identity(python), "found": dict(found)}
+    except OSError:  # it was removed meanwhile
+        return
+    try:
+        file.parent.mkdir(parents=True, exist_ok=True)
+        environment.write_whole(file, json.dumps(record, indent=2) + "\n")
+    except OSError as error:
+        _log.warning("%s cannot be written, so that %s will be tried out again: %s", file, python, error)
+        _unwritten.update(record)
 
 
 def forget() -> None:
     """The last trial did not go well."""
-    _record_file().unlink(missing_ok=True)
+    _unwritten.clear()
+    try:
+        _record_file().unlink(missing_ok=True)
+    except OSError as error:
+        _log.warning("%s cannot be removed: %s", _record_file(), error)

@@ -16,7 +16,7 @@ import bpy.utils.previews
 import numpy as np
 
 from .. import session
-from ..importing.undo import is_rendering
+from ..importing.undo import is_file_locked
 
 MOST = 48
 """How many pictures are kept; those not shown for the longest time go first."""
@@ -25,7 +25,7 @@ _LARGEST = 512
 _MENU_PIXELS = 32
 _DELAY = 0.02
 _PATIENCE = 0.5
-"""Seconds between looks whether a render is done: reading a picture makes an image in the open file for a moment."""
+"""Seconds between looks whether the file is free again: reading a picture makes an image in it for a moment."""
 
 _log = logging.getLogger(__name__)
 
@@ -64,7 +64,7 @@ def icon(path: Path, version: int, *, part: str = "") -> int:
 
 
 def _load_in_turn() -> float | None:
-    if is_rendering():
+    if is_file_locked():
         return _PATIENCE
     if _wanted and _previews is not None:
         _load_next()

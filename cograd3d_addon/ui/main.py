@@ -129,8 +129,8 @@ class COGRAD3D_PT_prior(_SubPanel, bpy.types.Panel):
         draw_prior(self.layout, context)
 
 
-def draw_prior(layout: bpy.types.UILayout, context: bpy.types.Context) -> None:
-    """The choice of the image model, and what there is to say about it; also shown as a dialog of its own."""
+def draw_prior(layout: bpy.types.UILayout, context: bpy.types.Context, *, width: int = 0) -> None:
+    """The choice of the image model, and what there is to say about it; also shown as a dialog of its own, which is so wide."""
     chosen, found = context.scene.cograd3d, shelf.found
     choices = chosen.choices()
     entry = models.chosen(choices, found)
@@ -140,17 +140,17 @@ def draw_prior(layout: bpy.types.UILayout, context: bpy.types.Context) -> None:
         name = {"FOLDER": "prior_path", "FILE": "prior_file", "HUB": "prior_hub"}[choices.prior_source]
         layout.prop(chosen, name, text="", **({"placeholder": "owner/model"} if choices.prior_source == "HUB" else {}))
     elif entry is not None:
-        draw_paragraph(layout, context, f"{entry.about.rstrip('.')}.")
+        draw_paragraph(layout, context, f"{entry.about.rstrip('.')}.", width=width)
     if choices.is_builtin:
         layout.menu("COGRAD3D_MT_words", icon="QUESTION")
     elif choices.prior_source in ("FILE", "HUB"):
-        _draw_consent(layout, context)
+        _draw_consent(layout, context, width)
 
 
 _OWN = {"FOLDER": "A Folder", "FILE": "A File", "HUB": "A Name on the Hub"}
 
 
-def _draw_consent(layout: bpy.types.UILayout, context: bpy.types.Context) -> None:
+def _draw_consent(layout: bpy.types.UILayout, context: bpy.types.Context, width: int) -> None:
     """Whether a model may be fetched, and what that needs."""
     chosen = context.scene.cograd3d
     known = by_hub_id(chosen.prior_hub) if chosen.prior_source == "HUB" else None
@@ -159,12 +159,14 @@ def _draw_consent(layout: bpy.types.UILayout, context: bpy.types.Context) -> Non
     row.enabled = bpy.app.online_access and bool(chosen.fetched())
     row.prop(chosen, "allow_download", text=f"May download {what}")
     if not bpy.app.online_access:
-        draw_paragraph(layout, context, "Blender may not use the network. A model that is on this computer already works all the same.")
+        text = "Blender may not use the network. A model that is on this computer already works all the same."
+        draw_paragraph(layout, context, text, width=width)
         layout.operator("cograd3d.allow_online_access", icon="PREFERENCES")
     elif not chosen.allow_download:
-        draw_paragraph(layout, context, "Without this, only a model that is on this computer already works.")
+        draw_paragraph(layout, context, "Without this, only a model that is on this computer already works.", width=width)
     elif known and known.is_gated:
-        draw_paragraph(layout, context, "First accept its licence on its page of the hub, and log in with `hf auth login` or HF_TOKEN.")
+        text = "First accept its licence on its page of the hub, and log in with `hf auth login` or HF_TOKEN."
+        draw_paragraph(layout, context, text, width=width)
 
 
 def _draw_prompt(layout: bpy.types.UILayout, context: bpy.types.Context) -> None:

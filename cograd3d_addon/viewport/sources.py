@@ -40,9 +40,10 @@ def shown(context: bpy.types.Context) -> GridView | None:
         job = next(iter(session.manager().running), None)
     thing = asset(context)
     focus = _focus[context.window.as_pointer() if context.window is not None else 0]
-    key = "" if thing is None else str(thing[metadata.KEY].get("uuid", thing.name))
+    key = "" if thing is None else str(thing.session_uid)  # a duplicate has the same uuid
     chosen = session.chosen_job()  # one that nobody chose does not take an object's place
     if focus.shows_object("" if chosen is None else chosen.id, key) and thing is not None:
+        standing.turn_to(thing, context.scene)
         return _of_object(thing, context.scene)
     if job is None:
         return None

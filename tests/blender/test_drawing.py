@@ -458,6 +458,25 @@ class TestDialogs:
             drawn = draw(addon_module("operators.environment").COGRAD3D_OT_environment_setup, allow_cuda=True, planned_for=None)
         assert "The disk is full. Make room." in drawn.text and drawn.properties == ["allow_cuda"]
 
+    @pytest.mark.parametrize("region", [100, 1900])
+    def test_what_is_long_is_broken_where_the_dialog_ends(self, region, absent, chosen, addon_module, monkeypatch):
+        """In a dialog, the context's region is the one that it was opened from."""
+        error = addon_module("..backend.errors").SetupError("That disk is too small." + " It is full." * 16, remedy="Make room.")
+
+        def refuse(options: object) -> None:
+            raise error
+
+        context = panel_context(width=region)
+        with monkeypatch.context() as patch:
+            patch.setattr(absent, "plan", refuse)
+            kind = addon_module("operators.environment").COGRAD3D_OT_environment_setup
+            drawn = draw(kind, context, allow_cuda=True, planned_for=None)
+        assert 50 < max(map(len, drawn.texts)) <= 440 / 7 and "full. Make room." in drawn.text
+        chosen.prior_source, chosen.prior_hub, chosen.allow_download = "HUB", "owner/model", False
+        drawn = draw(addon_module("operators.generate").COGRAD3D_OT_choose_prior, context)
+        text = "Without this, only a model that is on this computer already works."
+        assert text in drawn.text and 40 < max(len(line) for line in drawn.texts if line in text) <= 360 / 7
+
 
 class TestPreferences:
     @pytest.mark.parametrize("scale", ["VIRIDIS", "CUSTOM"])

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 
 import pytest
+from cograd3d.backend import files
 from cograd3d.backend.errors import JobError, OutputError, SetupError
 from cograd3d.backend.job import JobFolder
 from cograd3d.backend.protocol import JobSpec
@@ -267,6 +269,24 @@ def test_a_folder_that_cannot_be_made(tmp_path):
     with pytest.raises(OutputError):
         manager.submit(JobSpec(prompt="a red cat"), {})
     assert manager.jobs == []
+
+
+@pytest.mark.parametrize("file", ["blender.json", "claim.json"])
+def test_a_disk_that_is_full_when_a_job_is_ordered(file, stage, monkeypatch):
+    """Neither a folder nor a job that would wait for ever is left of it."""
+    move = files._move
+
+    def move_others(source, destination):
+        if destination.name == file:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        move(source, destination)
+
+    monkeypatch.setattr(files, "_move", move_others)
+    with pytest.raises(OutputError, match="disk is full"):
+        stage.submit(extra={"blender.json": {}})
+    assert stage.manager.jobs == stage.manager.queued == [] and not list(stage.root.iterdir())
+    stage.manager.scan()
+    assert stage.manager.jobs == [] and not stage.manager.is_busy
 
 
 def test_a_listener_that_fails_stops_nobody(stage, caplog):

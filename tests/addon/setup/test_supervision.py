@@ -1,5 +1,6 @@
 """The state machine of the environment, with real processes: a stand-in for the installer, and the installer itself where it is fast."""
 
+import errno
 import json
 import os
 import shutil
@@ -359,6 +360,39 @@ class TestExistingPython:
         assert supervisor.situation.phase is Phase.FAILED and supervisor.situation.python is None
         assert "Choose another Python" in supervisor.situation.remedy
         assert existing.tried(python) is None
+
+    def test_is_used_even_where_the_trial_cannot_be_noted(self, supervisor, play, python, root, monkeypatch):
+        def write_whole(path, text):
+            raise OSError(errno.ENOSPC, "No space left on device")
+
+        play("verified")
+        with monkeypatch.context() as full:
+            full.setattr(environment, "write_whole", write_whole)
+            supervisor.choose(location=root, own_python=python)
+            wait(supervisor)
+        assert supervisor.situation.phase is Phase.READY and supervisor.situation.details["torch"] == "2.13.0+cpu"
+        supervisor.verify()
+        wait(supervisor)
+        assert json.loads((environment.data_folder() / "existing-python.json").read_text())["identity"] == existing._identity(python)
+        existing.forget()
+        assert existing.tried(python) is None
+
+    def test_is_refused_even_where_the_last_trial_cannot_be_forgotten(self, supervisor, play, python, root, monkeypatch):
+        unlink = Path.unlink
+
+        def unlink_others(path, missing_ok=False):
+            if path.name == "existing-python.json":
+                raise PermissionError(errno.EROFS, "Read-only file system")
+            unlink(path, missing_ok)
+
+        play("verified")
+        supervisor.choose(location=root, own_python=python)
+        wait(supervisor)
+        monkeypatch.setattr(Path, "unlink", unlink_others)
+        play("broken")
+        supervisor.verify()
+        wait(supervisor)
+        assert supervisor.situation.phase is Phase.FAILED and supervisor.situation.python is None
 
     def test_that_crashes_is_refused(self, supervisor, play, python, root):
         play("crashes")

@@ -62,7 +62,7 @@ def rendering(addon_module: Callable[[str], ModuleType], monkeypatch: pytest.Mon
 
     def set_rendering(value: bool) -> None:
         for name in ("importing.undo", "importing.preview", "ui.icons"):
-            monkeypatch.setattr(addon_module(name), "is_rendering", lambda: value)
+            monkeypatch.setattr(addon_module(name), "is_file_locked", lambda: value)
 
     return set_rendering
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import bpy
+import numpy as np
 
 KINDS = ("objects", "meshes", "materials", "images", "collections")
 
@@ -26,3 +27,20 @@ def import_again(job) -> bpy.types.Object:
     """A new object of a finished job, by the operator."""
     assert bpy.ops.cograd3d.import_result(job=job.id) == {"FINISHED"}
     return bpy.context.active_object
+
+
+MAGENTA = (1.0, 0.0, 1.0)
+
+
+def paint(image: bpy.types.Image) -> None:
+    """Make all of an image magenta, as with a brush: unsaved."""
+    image.pixels.foreach_set(np.tile(np.array([*MAGENTA, 1.0], dtype=np.float32), image.size[0] * image.size[1]))
+    image.update()
+    assert image.is_dirty
+
+
+def shown_by(image: bpy.types.Image) -> np.ndarray:
+    """[H, W, 4] of an image, the bottom row first."""
+    pixels = np.empty(len(image.pixels), dtype=np.float32)
+    image.pixels.foreach_get(pixels)
+    return pixels.reshape(image.size[1], image.size[0], 4)

@@ -181,7 +181,7 @@ class TestRepeatingTheOperator:
     def test_waits_for_what_an_import_waits_for(self, end, rendering):
         end()
         rendering(True)
-        with pytest.raises(RuntimeError, match="waits until the render or bake is done"):
+        with pytest.raises(RuntimeError, match="waits until Blender is done rendering, baking or calculating"):
             bpy.ops.cograd3d.bring_result()
 
 
@@ -212,6 +212,39 @@ def test_another_scene_that_got_its_name_is_not_it(end, ordered):
     assert other.name == name
     end()
     assert results()[0].name in scene.objects and not other.objects
+
+
+def test_a_copy_of_the_scene_is_not_it_by_whatever_name(job, addon_module):
+    """What is ordered from the copy comes into the copy."""
+    order_for, placing, placement = addon_module("importing").order_for, addon_module("importing.placing"), addon_module("placement")
+    original = bpy.context.scene
+    first = placement.Home(**order_for(original)["home"])
+    bpy.ops.scene.new(type="FULL_COPY")
+    copy = bpy.context.scene
+    second = placement.Home(**order_for(copy)["home"])
+    copy.name = "Variant"
+    assert (placing.home_scene(first), placing.home_scene(second)) == (original, copy)
+    bpy.data.scenes.remove(original)
+    assert (placing.home_scene(first), placing.home_scene(second)) == (None, copy)
+
+
+@pytest.mark.parametrize("is_reopened", [False, True])
+def test_undo_between_two_orders_does_not_take_the_first_ones_scene(is_reopened, end, ordered, addon_module, tmp_path):
+    """It takes the key that the first gave the scene."""
+    placing, placement = addon_module("importing.placing"), addon_module("placement")
+    bpy.ops.wm.save_as_mainfile(filepath=str(tmp_path / "file.blend"))
+    bpy.context.scene.cograd3d.key = ""
+    bpy.ops.ed.undo_push(message="before")
+    home = addon_module("importing").order_for(bpy.context.scene)["home"]
+    bpy.context.scene.cursor.location.x = 1.0
+    bpy.ops.ed.undo_push(message="moved")
+    bpy.ops.ed.undo()
+    assert bpy.context.scene.cograd3d.key == ""
+    addon_module("importing").order_for(bpy.context.scene)
+    if is_reopened:
+        bpy.ops.wm.save_mainfile()
+        bpy.ops.wm.open_mainfile(filepath=bpy.data.filepath)
+    assert placing.home_scene(placement.Home(**home)) == bpy.context.scene
 
 
 def test_says_so_if_its_scene_is_gone(end, ordered, automatic):

@@ -5,11 +5,13 @@ from __future__ import annotations
 import shutil
 from dataclasses import dataclass
 from pathlib import Path
+from types import SimpleNamespace
 
 import bpy
 import numpy as np
 import pytest
 
+from tests.blender.importing.contents import MAGENTA, paint
 from tests.blender.importing.geometry import corners_in_scene
 
 TOLERANCE = 2e-5
@@ -71,7 +73,7 @@ def texture_of(thing: bpy.types.Object) -> np.ndarray | None:
     image = texture_image(thing)
     if image is None:
         return None
-    assert image.colorspace_settings.name == "sRGB"
+    assert image.is_float or image.colorspace_settings.name == "sRGB"
     return pixels_of(image)
 
 
@@ -256,6 +258,106 @@ class TestPackedPicturesWhoseFolderIsGone:
         assert self.is_restored(image)
         if taken != "a folder":
             assert written.read_bytes() == b"painted over"
+
+
+@pytest.mark.parametrize("format", IMPORTERS)
+def test_where_no_folder_can_be_made_for_a_texture_whose_file_is_gone(format, export, placed, job, tmp_path):
+    """As on a share that can only be read: the exporters find the file in Blender's temporary folder, those that want one."""
+    expected, image = content_of([placed]).texture, texture_image(placed)
+    (tmp_path / "textures").touch()
+    bpy.ops.wm.save_as_mainfile(filepath=str(tmp_path / "file.blend"))
+    shutil.rmtree(job.path)
+    gone = image.filepath
+    path = export(format)
+    if format not in TEXTURED:
+        assert image.filepath == gone
+    else:
+        assert Path(image.filepath).is_relative_to(bpy.app.tempdir)
+        np.testing.assert_allclose(read_again(format, path).texture, expected, atol=1.5 / 255)
+
+
+@pytest.mark.parametrize("format", TEXTURED)
+class TestPaintedAndNotSaved:
+    """Every format shows what the user sees."""
+
+    @pytest.fixture
+    def loose(self, thing, tmp_path):
+        """`loose("wood.png")`: a black picture of the user's as the object's texture, with that file, which may be "", and not packed."""
+
+        def loose(name: str) -> bpy.types.Image:
+            image = bpy.data.images.new("My Wood", 8, 8)
+            if name:
+                image.filepath_raw, image.file_format = str(tmp_path / name), "PNG"
+                image.save()
+            next(node for node in thing.data.materials[0].node_tree.nodes if node.type == "TEX_IMAGE").image = image
+            return image
+
+        return loose
+
+    @staticmethod
+    def assert_painted(format: str, path: Path) -> None:
+        texture = read_again(format, path).texture
+        assert texture is not None and texture.size
+        np.testing.assert_allclose(texture, np.broadcast_to(MAGENTA, texture.shape), atol=1.5 / 255)
+
+    def test_packed(self, format, export, thing):
+        """Packing it anew would make undo, which knows the old bytes, take back what was painted."""
+        image = texture_image(thing)
+        paint(image)
+        packed = image.packed_file.data
+        path = export(format)
+        assert image.is_dirty and image.packed_file.data == packed and texture_image(thing) == image
+        self.assert_painted(format, path)
+
+    def test_with_a_file(self, format, export, loose, tmp_path):
+        """That file, and whether the image is saved, are the user's business."""
+        image = loose("wood.png")
+        paint(image)
+        before, saved = image.filepath, (tmp_path / "wood.png").read_bytes()
+        path = export(format)
+        assert (image.is_dirty, image.filepath, image.packed_file) == (True, before, None)
+        assert (tmp_path / "wood.png").read_bytes() == saved
+        self.assert_painted(format, path)
+
+    @pytest.mark.parametrize("name", ["wood.png", "textures/wood.png"])
+    def test_with_a_file_beside_what_is_written(self, name, format, export, loose, tmp_path):
+        (tmp_path / "exported" / "textures").mkdir(parents=True)
+        paint(loose(f"exported/{name}"))
+        saved = (tmp_path / "exported" / name).read_bytes()
+        path = export(format)
+        assert (tmp_path / "exported" / name).read_bytes() == saved
+        self.assert_painted(format, path)
+
+    def test_without_a_file(self, format, export, loose):
+        image = loose("")
+        paint(image)
+        path = export(format)
+        assert (image.is_dirty, image.filepath, image.source) == (True, "", "GENERATED")
+        self.assert_painted(format, path)
+
+    def test_in_floating_point(self, format, export, thing):
+        """Written as EXR, which holds more than a PNG."""
+        image = bpy.data.images.new("My Wood", 8, 8, float_buffer=True)
+        paint(image)
+        next(node for node in thing.data.materials[0].node_tree.nodes if node.type == "TEX_IMAGE").image = image
+        self.assert_painted(format, export(format))
+
+    def test_where_no_copy_can_be_written(self, format, export, loose, addon_module, monkeypatch, tmp_path):
+        image = loose("wood.png")
+        paint(image)
+        (tmp_path / "full").touch()
+        elsewhere = SimpleNamespace(app=SimpleNamespace(tempdir=str(tmp_path / "full")), data=bpy.data, path=bpy.path)
+        monkeypatch.setattr(addon_module("importing.painted"), "bpy", elsewhere)
+        before = len(bpy.data.images)
+        with pytest.raises(RuntimeError, match="My Wood as it was painted could not be written"):
+            export(format)
+        assert len(bpy.data.images) == before and image.is_dirty
+
+    def test_nothing_is_left_of_it(self, format, export, loose):
+        paint(loose("wood.png"))
+        before, held = len(bpy.data.images), set(Path(bpy.app.tempdir).iterdir())
+        export(format)
+        assert len(bpy.data.images) == before and set(Path(bpy.app.tempdir).iterdir()) == held
 
 
 def test_two_assets_beside_one_another_keep_their_textures(export, thing, another_job, select):

@@ -10,6 +10,8 @@ from types import SimpleNamespace
 import bpy
 import pytest
 
+from tests.blender.importing.contents import image_of, paint
+
 ops = bpy.ops.cograd3d
 NAMES = ("copy_object_settings", "reproduce_object", "show_views", "mark_asset", "export_result")
 
@@ -91,6 +93,90 @@ def test_views_of_a_job_that_is_gone_stay_although_the_list_shows_another(viewpo
     assert shown(bpy.context).source == other.id, "which the user chose later"
 
 
+class TestDuplicates:
+    """They have all that is known of the first in common, its job included."""
+
+    @pytest.fixture
+    def twin(self, thing, select):
+        select(thing)
+        bpy.ops.object.duplicate()
+        twin = bpy.context.active_object
+        twin.location.x += 5.0
+        select(thing)
+        return twin
+
+    @pytest.fixture
+    def owner(self, addon_module):
+        """The object that the grid stands around."""
+        sources = addon_module("viewport.sources")
+        return lambda: bpy.data.objects[sources.shown(bpy.context).owner]
+
+    def test_the_selected_one_has_the_grid(self, viewport, thing, twin, job, session, select, owner):
+        session.select_job("")
+        assert owner() == thing
+        session.select_job(job.id)
+        assert owner() == thing
+        select(twin)
+        assert owner() == twin
+        ops.show_views()
+        assert owner() == twin
+
+    def test_views_are_shown_of_the_one_that_was_asked_for(self, viewport, thing, twin, another_job, session, select, owner):
+        other = another_job("another")
+        session.select_job(other.id)
+        select(thing)
+        owner()
+        for one in (thing, twin, thing):
+            select(one)
+            ops.show_views()
+            assert owner() == one
+
+    def test_the_list_shows_the_views_of_the_one_that_was_selected_last(
+        self, viewport, thing, twin, job, another_job, session, select, owner
+    ):
+        bpy.ops.mesh.primitive_cube_add()
+        cube = bpy.context.active_object
+        for one in (thing, twin):
+            select(one)
+            session.select_job(job.id)
+            owner()
+            select(cube)
+            assert owner() == one
+
+    def test_an_earlier_result_has_its_grid_at_the_selected_one(self, viewport, thing, job, another_job, session, select, owner):
+        ops.import_result(job=another_job("another", {"refines": str(job.path)}).id)
+        bpy.ops.object.duplicate()
+        twin = bpy.context.active_object
+        for one in (thing, twin, thing):
+            session.select_job("")
+            select(one)
+            owner()
+            session.select_job(job.id)
+            assert owner() == one
+
+    def test_one_that_still_shows_it_comes_first(self, viewport, thing, twin, job, another_job, session, select, owner):
+        select(twin)
+        ops.import_onto(job=another_job("another").id)
+        session.select_job("")
+        assert owner() == twin
+        session.select_job(job.id)
+        assert owner() == thing
+
+    def test_the_selected_one_is_refined(self, viewport, thing, twin, job, session, select, owner, fake_worker, addon_module, pump):
+        fake_worker("quick")
+        addon_module("setup").supervisor.refresh()
+        session.select_job("")
+        owner()
+        session.select_job(job.id)
+        owner()
+        select(twin)
+        ops.region_select(region=4)
+        ops.region_refine()
+        refinement = session.selected_job()
+        assert addon_module("placement").read_home(refinement.path).improves == twin.name
+        pump(lambda: refinement.status.is_over, what="the refinement's end")
+
+
 @pytest.mark.parametrize("name", ["discard_job", "jobs_remove_all"])
 def test_the_texture_keeps_a_file_when_its_job_is_discarded(name, thing, job, tmp_path):
     (image,) = (node.image for node in thing.data.materials[0].node_tree.nodes if node.type == "TEX_IMAGE")
@@ -98,6 +184,16 @@ def test_the_texture_keeps_a_file_when_its_job_is_discarded(name, thing, job, tm
     assert getattr(ops, name)() == {"FINISHED"}
     path = Path(bpy.path.abspath(image.filepath))
     assert path.parent == tmp_path / "textures" and path.read_bytes() == image.packed_file.data
+
+
+def test_what_was_painted_stays_unsaved_when_the_job_is_discarded(thing, job):
+    """Packing it without being asked would make undo, which knows the old bytes, take back what was painted."""
+    image = image_of(thing)
+    packed = image.packed_file.data
+    paint(image)
+    assert ops.discard_job() == {"FINISHED"}
+    assert image.is_dirty and image.packed_file.data == packed
+    assert Path(bpy.path.abspath(image.filepath)).read_bytes() == packed
 
 
 @pytest.mark.parametrize("theirs", [b"mine", None])

@@ -8,7 +8,7 @@ import bpy
 import numpy as np
 import pytest
 
-from tests.blender.importing.contents import counts, image_of, image_of_material
+from tests.blender.importing.contents import counts, image_of, image_of_material, paint
 from tests.blender.importing.geometry import bounds, make_box, signed_volume
 
 # --- What stays
@@ -47,6 +47,15 @@ def test_names_that_the_user_gave_stay(thing, other_job):
     image_of(thing).name = "T_Teapot"
     assert bpy.ops.cograd3d.import_onto(job=other_job.id) == {"FINISHED"}
     assert (thing.data.name, thing.data.materials[0].name, image_of(thing).name) == ("SM_Teapot", "MAT_Gold", "T_Teapot")
+
+
+def test_what_was_painted_and_not_saved_leaves_its_name_to_what_takes_its_place(thing, other_job):
+    """It has to stay, for undo."""
+    old = image_of(thing)
+    old.name = "T_Teapot"
+    paint(old)
+    assert bpy.ops.cograd3d.import_onto(job=other_job.id) == {"FINISHED"}
+    assert image_of(thing).name == "T_Teapot" and old.name == "Painted T_Teapot" and old.is_dirty and not old.users
 
 
 def test_a_name_with_a_number_is_none_that_the_user_gave(thing, other_job):
@@ -147,6 +156,94 @@ def test_a_refinement_takes_the_place_of_the_duplicate_that_it_was_ordered_for(t
     assert addon_module("importing.standing").standing(refined, bpy.context.scene).thing == twin
     assert bpy.ops.cograd3d.import_result(job=refined.id) == {"FINISHED"}
     assert (thing["cograd3d"]["job"], twin["cograd3d"]["job"]) == (job.id, refined.id)
+
+
+@pytest.fixture
+def twin(thing, select):
+    """A duplicate of the imported object."""
+    select(thing)
+    bpy.ops.object.duplicate()
+    twin = bpy.context.active_object
+    twin.name = "Twin"
+    return twin
+
+
+@pytest.fixture
+def refined(job, another_job, addon_module):
+    """`refined(thing)` is a finished refinement that was ordered for this object."""
+
+    def refined(thing: bpy.types.Object, name: str = "2026-01-02-a-golden-teapot-0a1b2e"):
+        made = another_job(name, {"refines": str(job.path)})
+        order = addon_module("importing").order_for(bpy.context.scene, job.path, improves=thing.name)
+        (made.path / "blender.json").write_text(json.dumps(order))
+        return made
+
+    return refined
+
+
+def shown_jobs() -> dict[str, str]:
+    return {thing.name: thing["cograd3d"]["job"] for thing in bpy.data.objects if "cograd3d" in thing}
+
+
+def test_a_refinement_finds_the_duplicate_by_whatever_name(thing, twin, job, refined, select):
+    better = refined(twin)
+    twin.name, thing.name = "Hero", twin.name
+    select(thing)
+    bpy.ops.cograd3d.import_result(job=better.id)
+    assert shown_jobs() == {"Twin": job.id, "Hero": better.id}
+
+
+def test_a_refinement_for_a_duplicate_that_is_gone_is_a_new_object(thing, twin, job, refined, select, addon_module):
+    better, standing = refined(twin), addon_module("importing.standing").standing
+    assert standing(better, bpy.context.scene).thing == twin
+    bpy.data.objects.remove(twin)
+    select(thing)
+    bpy.ops.object.duplicate()
+    bpy.context.active_object.name = "Twin"
+    assert standing(better, bpy.context.scene).thing is None
+    bpy.ops.cograd3d.import_result(job=better.id)
+    assert sorted(shown_jobs().values()) == [job.id, job.id, better.id] and shown_jobs()["Twin"] == job.id
+
+
+def test_a_second_refinement_for_a_duplicate_takes_its_place_too(thing, twin, job, refined, select):
+    first, second = refined(twin), refined(twin, "2026-01-02-a-golden-teapot-0a1b2f")
+    bpy.ops.cograd3d.import_result(job=first.id)
+    select(thing)
+    bpy.ops.cograd3d.import_result(job=second.id)
+    assert shown_jobs() == {thing.name: job.id, "Twin": second.id}
+
+
+class TestARefinementInAFileThatWasOpenedAgain:
+    """There the name is all that is known of the object that it was ordered for."""
+
+    @pytest.fixture
+    def reopen(self, tmp_path):
+        def reopen() -> None:
+            file = str(tmp_path / "file.blend")
+            bpy.ops.wm.save_as_mainfile(filepath=file)
+            bpy.ops.wm.open_mainfile(filepath=file)
+
+        return reopen
+
+    def test_takes_the_place_of_the_one_with_the_name(self, thing, twin, job, refined, reopen):
+        name, better = thing.name, refined(twin)
+        reopen()
+        bpy.ops.cograd3d.import_result(job=better.id)
+        assert shown_jobs() == {name: job.id, "Twin": better.id}
+
+    def test_takes_the_place_of_the_only_one(self, thing, refined, reopen):
+        better = refined(thing)
+        thing.name = "Hero"
+        reopen()
+        bpy.ops.cograd3d.import_result(job=better.id)
+        assert shown_jobs() == {"Hero": better.id}
+
+    def test_is_a_new_object_where_nobody_can_tell(self, thing, twin, job, refined, reopen):
+        better = refined(twin)
+        twin.name = "Hero"
+        reopen()
+        bpy.ops.cograd3d.import_result(job=better.id)
+        assert sorted(shown_jobs().values()) == [job.id, job.id, better.id] and shown_jobs()["Hero"] == job.id
 
 
 def test_two_refinements_of_the_same_one_after_the_other(thing, job, another_job):
