@@ -6,6 +6,7 @@ plain command line list models too.
 
 from __future__ import annotations
 
+import os
 import re
 from dataclasses import dataclass
 from pathlib import Path
@@ -30,7 +31,7 @@ SUPPORTED = "Use a Stable Diffusion, SDXL, DeepFloyd IF (stage I), Stable Diffus
 
 def is_hub_id(name: str) -> bool:
     """Whether a name that is no file or folder here can be that of a model on the hub, `owner/model`, and not a mistyped path."""
-    path = Path(name).expanduser()
+    path = Path(os.path.expanduser(name))  # pathlib's raises where there is no such user
     return bool(_HUB_ID.fullmatch(name)) and path.suffix.lower() != ".safetensors" and not path.parent.exists()
 
 

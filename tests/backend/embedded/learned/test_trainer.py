@@ -148,8 +148,8 @@ def test_one_process_at_a_time_trains_in_a_folder(tmp_path: Path, capsys: pytest
 @pytest.mark.parametrize(
     ("options", "exit_code", "says"),
     [
-        (["--device", "foo"], 9, "The device 'foo' cannot be used"),
-        (["--device", "cuda:99"], 9, "The device 'cuda:99' cannot be used"),
+        (["--device", "foo"], 4, "The device 'foo' cannot be used"),
+        (["--device", "cuda:99"], 4, "The device 'cuda:99' cannot be used"),
         (["--threads", "-1"], 2, "--threads: '-1' is no whole number of at least 0"),
         (["--views", "0"], 2, "--views: '0' is no whole number of at least 1"),
         (["--batch", "0"], 2, "--batch"),
