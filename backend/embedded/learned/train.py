@@ -92,7 +92,7 @@ def run(args: argparse.Namespace) -> int:
     Raises:
         JobError: another process trains in this folder.
         OutputError: the folder cannot be made or written to.
-        ResourceError: the device is not there.
+        ConfigError: the device is not there.
     """
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # read when torch loads: threads that spin for each other stall on busy cores
     from ...locks import work_alone
