@@ -16,7 +16,7 @@ IN_OPTIONS = {
     "choose the draft quality": "choose --quality draft",
     "allow it to be replaced": "replace it with --overwrite",
     "choose another image model:": "choose another image model with --prior:",
-    "Choose another device,": "Choose another with --set run.device=NAME,",
+    "Choose another device,": "Choose another with --device (for a batch: --set run.device=NAME),",
     "Allow downloads": "Allow downloads with --set prior.allow_download=true",
     "Allow online access": "Unset HF_HUB_OFFLINE",
 }

@@ -1,8 +1,8 @@
 """What a denoiser makes of its prompts at every step alike, made once a prompt.
 
 A cross-attention reads keys and values from text by two fixed linear maps. Networks that paint from 77 tokens onto thousands of pixels
-spend next to nothing on them. The built-in learned prior reads 912 tokens for the four of its picture: they were
-two thirds of its work when they were 448.
+spend next to nothing on them. The built-in learned prior reads 912 tokens for the four of its picture: they were two
+thirds of its work when they were 448.
 """
 
 from __future__ import annotations
