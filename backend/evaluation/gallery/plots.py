@@ -303,25 +303,31 @@ def quality(records: Sequence[Record], variants: Sequence[str], reference: str) 
 
 
 def _quality_curves(records: Sequence[Record], variants: Sequence[str], reference: str, measure: Measure) -> Plot | None:
-    """Of the (prompt, seed) pairs that every variant has at each of its budgets: a mean of others would rise and fall with the prompts."""
+    """Each curve is of the (prompt, seed) pairs that its variant has at all of its budgets: a mean of others would rise and fall with the
+    prompts. One with fewer of them than another says so.
+    """
     by_budget: dict[str, dict[int, list[Record]]] = {}
     for record in records:
         if record.variant in variants and not math.isnan(getattr(record, measure.name)):
             by_budget.setdefault(record.variant, {}).setdefault(record.budget, []).append(record)
-    by_budget = {variant: runs for variant, runs in by_budget.items() if len(runs) > 1}
-    pairs = [{(record.prompt, record.seed) for record in runs} for budgets in by_budget.values() for runs in budgets.values()]
-    common = set.intersection(*pairs) if pairs else set()
-    if not common:
-        return None
+    pairs = {
+        variant: set.intersection(*({(record.prompt, record.seed) for record in runs} for runs in budgets.values()))
+        for variant, budgets in by_budget.items()
+        if len(budgets) > 1
+    }
+    most = max(map(len, pairs.values()), default=0)
     curves: dict[str, list[tuple[float, Estimate]]] = {}
-    for variant in sorted(by_budget, key=lambda name: (name != reference, list(variants).index(name))):
+    for variant in sorted((name for name, own in pairs.items() if own), key=lambda name: (name != reference, list(variants).index(name))):
         for _, runs in sorted(by_budget[variant].items()):
-            runs = [record for record in runs if (record.prompt, record.seed) in common]
+            runs = [record for record in runs if (record.prompt, record.seed) in pairs[variant]]
             point = float(np.mean([record.predictions for record in runs])), estimate(values_of(runs, variant, measure.name))
             curves.setdefault(variant, []).append(point)
+    if not curves:
+        return None
+    names = {variant: variant if len(pairs[variant]) == most else f"{variant} ({len(pairs[variant])} of {most})" for variant in curves}
     drawing, right = (
         Drawing(WIDTH, max(430, 50 + 18 * len(curves)), f"{measure.title} against predictions"),
-        WIDTH - 70 - _longest(variants),
+        WIDTH - 70 - _longest(names.values()),
     )
     every = [(x, each) for points in curves.values() for x, each in points]
     axes = Axes(drawing, Scale(0, max(x for x, _ in every), 70, right), _value_scale([each for _, each in every], 370, 30))
@@ -335,10 +341,10 @@ def _quality_curves(records: Sequence[Record], variants: Sequence[str], referenc
         axes.band(x, [each.low for _, each in points], [each.high for _, each in points], colour)
         axes.line(x, [each.value for _, each in points], colour, width=3 if variant == reference else 2, dash=DASHES[kind])
         drawing.dots([(axes.x(place), axes.y(each.value)) for place, each in points], colour, size=6)
-    key(drawing, right + 24, 30, [(variant, colour, kind) for variant, (colour, kind) in styles.items()])
+    key(drawing, right + 24, 30, [(names[variant], colour, kind) for variant, (colour, kind) in styles.items()])
     caption = "Means over prompts at every budget, of variants with more than one; the shades are 95 % intervals."
-    if rest := len(set.union(*pairs)) - len(common):
-        caption += f" Only runs that all of them have at each budget count: {rest} of {rest + len(common)} pairs of prompt and seed do not."
+    if any(variant != name for variant, name in names.items()):
+        caption += f" In brackets: how many of the {most} pairs of prompt and seed a variant has at each budget, where those are not all."
     return Plot("quality", f"{measure.title} against predictions", caption, drawing.svg())
 
 

@@ -197,18 +197,18 @@ class TestPlots:
         assert {*LEVELS, "predictions of the prior"} <= set(texts(plot)) and "once" not in texts(plot)
         assert plot.svg.count("h0") == 2 * len(LEVELS)
 
-    def test_what_not_all_have_at_every_budget_is_in_no_curve(self):
+    def test_a_curve_is_of_the_pairs_that_its_variant_has_at_every_budget(self):
         """Prompts differ more than budgets: a mean of those that were done is another curve."""
         few, more = records(prompts=("a red cat", "a blue car")), records(prompts=("a red cat", "a blue car"), budget=800, predictions=790)
-        whole = plots.quality(few + more, list(LEVELS), "cograd3d")
-        last = list(LEVELS)[-1]
-        without = [each for each in few if not (each.variant == last and each.prompt == "a blue car")]
-        alone = [each for each in few + more if each.prompt == "a red cat"]
-        partly, single = (plots.quality(made, list(LEVELS), "cograd3d") for made in (without + more, alone))
-        assert partly.svg == single.svg != whole.svg
-        assert "pairs of prompt and seed" in partly.caption and "pairs of prompt and seed" not in whole.caption + single.caption
-        nothing = [each for each in few if each.prompt == "a red cat"] + [each for each in more if each.prompt == "a blue car"]
-        assert plots.quality(nothing, list(LEVELS), "cograd3d") is None
+        *others, last = LEVELS
+        at_first = [each for each in few if not (each.variant == last and each.prompt == "a blue car")]
+        at_both = [each for each in at_first + more if not (each.variant == last and each.prompt == "a blue car")]
+        whole, partly, same = (plots.quality(made, list(LEVELS), "cograd3d") for made in (few + more, at_first + more, at_both))
+        assert partly.svg == same.svg != whole.svg
+        assert {*others, f"{last} (2 of 4)"} <= set(texts(partly)) and last in texts(whole)
+        assert "the 4 pairs of prompt and seed" in partly.caption and "pairs of prompt and seed" not in whole.caption
+        never_both = [each for each in few if each.prompt == "a red cat"] + [each for each in more if each.prompt == "a blue car"]
+        assert plots.quality(never_both, list(LEVELS), "cograd3d") is None
 
     def test_without_a_truth_alignment_takes_its_place(self):
         made = [replace(each, psnr=math.nan) for each in records()]
