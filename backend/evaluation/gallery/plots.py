@@ -304,18 +304,18 @@ def quality(records: Sequence[Record], variants: Sequence[str], reference: str) 
 
 def _quality_curves(records: Sequence[Record], variants: Sequence[str], reference: str, measure: Measure) -> Plot | None:
     """Each curve is of the (prompt, seed) pairs that its variant has at all of its budgets: a mean of others would rise and fall with the
-    prompts. One with fewer of them than another says so.
+    prompts. Its name says if those are not all that there are.
     """
     by_budget: dict[str, dict[int, list[Record]]] = {}
     for record in records:
         if record.variant in variants and not math.isnan(getattr(record, measure.name)):
             by_budget.setdefault(record.variant, {}).setdefault(record.budget, []).append(record)
+    by_budget = {variant: budgets for variant, budgets in by_budget.items() if len(budgets) > 1}
+    every_pair = {(record.prompt, record.seed) for budgets in by_budget.values() for runs in budgets.values() for record in runs}
     pairs = {
         variant: set.intersection(*({(record.prompt, record.seed) for record in runs} for runs in budgets.values()))
         for variant, budgets in by_budget.items()
-        if len(budgets) > 1
     }
-    most = max(map(len, pairs.values()), default=0)
     curves: dict[str, list[tuple[float, Estimate]]] = {}
     for variant in sorted((name for name, own in pairs.items() if own), key=lambda name: (name != reference, list(variants).index(name))):
         for _, runs in sorted(by_budget[variant].items()):
@@ -324,7 +324,8 @@ def _quality_curves(records: Sequence[Record], variants: Sequence[str], referenc
             curves.setdefault(variant, []).append(point)
     if not curves:
         return None
-    names = {variant: variant if len(pairs[variant]) == most else f"{variant} ({len(pairs[variant])} of {most})" for variant in curves}
+    lacking = {variant: f"{variant} ({len(own)} of {len(every_pair)})" for variant, own in pairs.items() if own != every_pair}
+    names = {variant: lacking.get(variant, variant) for variant in curves}
     drawing, right = (
         Drawing(WIDTH, max(430, 50 + 18 * len(curves)), f"{measure.title} against predictions"),
         WIDTH - 70 - _longest(names.values()),
@@ -343,8 +344,8 @@ def _quality_curves(records: Sequence[Record], variants: Sequence[str], referenc
         drawing.dots([(axes.x(place), axes.y(each.value)) for place, each in points], colour, size=6)
     key(drawing, right + 24, 30, [(names[variant], colour, kind) for variant, (colour, kind) in styles.items()])
     caption = "Means over prompts at every budget, of variants with more than one; the shades are 95 % intervals."
-    if any(variant != name for variant, name in names.items()):
-        caption += f" In brackets: how many of the {most} pairs of prompt and seed a variant has at each budget, where those are not all."
+    if lacking:
+        caption += " In brackets: how many of the pairs of prompt and seed a variant has at each budget, where those are not all."
     return Plot("quality", f"{measure.title} against predictions", caption, drawing.svg())
 
 

@@ -200,15 +200,26 @@ class TestPlots:
     def test_a_curve_is_of_the_pairs_that_its_variant_has_at_every_budget(self):
         """Prompts differ more than budgets: a mean of those that were done is another curve."""
         few, more = records(prompts=("a red cat", "a blue car")), records(prompts=("a red cat", "a blue car"), budget=800, predictions=790)
-        *others, last = LEVELS
-        at_first = [each for each in few if not (each.variant == last and each.prompt == "a blue car")]
-        at_both = [each for each in at_first + more if not (each.variant == last and each.prompt == "a blue car")]
+        at_first = [each for each in few if not (each.variant == "w/o B" and each.prompt == "a blue car")]
+        at_both = [each for each in at_first + more if not (each.variant == "w/o B" and each.prompt == "a blue car")]
         whole, partly, same = (plots.quality(made, list(LEVELS), "cograd3d") for made in (few + more, at_first + more, at_both))
-        assert partly.svg == same.svg != whole.svg
-        assert {*others, f"{last} (2 of 4)"} <= set(texts(partly)) and last in texts(whole)
-        assert "the 4 pairs of prompt and seed" in partly.caption and "pairs of prompt and seed" not in whole.caption
-        never_both = [each for each in few if each.prompt == "a red cat"] + [each for each in more if each.prompt == "a blue car"]
-        assert plots.quality(never_both, list(LEVELS), "cograd3d") is None
+        assert partly.svg == same.svg and set(texts(partly)) ^ set(texts(whole)) == {"w/o B", "w/o B (2 of 4)"}
+        assert "pairs of prompt and seed" in partly.caption and "pairs of prompt and seed" not in whole.caption
+        changed = {line for line in whole.svg.splitlines() if line not in partly.svg.splitlines()}
+        colours = {colour for line in changed for colour in svg.PALETTE if colour in line}
+        assert len(colours) == 1  # no other curve has moved
+
+    def test_a_curve_says_of_how_many_pairs_it_is_where_no_other_has_all_either(self):
+        both = records(seeds=1, prompts=("a red cat", "a blue car")) + records(
+            seeds=1, prompts=("a red cat", "a blue car"), budget=800, predictions=790
+        )
+        without = [each for each in both if (each.variant in ("cograd3d", "w/o A")) == (each.prompt == "a red cat")]
+        named = {f"{variant} (1 of 2)" for variant in LEVELS}
+        assert named <= set(texts(plots.quality(without, list(LEVELS), "cograd3d")))
+
+    def test_no_curve_without_a_pair_at_two_budgets(self):
+        few, more = records(prompts=("a red cat",)), records(prompts=("a blue car",), budget=800, predictions=790)
+        assert plots.quality(few + more, list(LEVELS), "cograd3d") is None
 
     def test_without_a_truth_alignment_takes_its_place(self):
         made = [replace(each, psnr=math.nan) for each in records()]
