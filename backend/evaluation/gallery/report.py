@@ -29,7 +29,7 @@ from .traces import Trace, read_trace
 
 TRACES_EACH = 4
 """Traces of a variant that are read: they are large, and curves over more runs look the same."""
-FEW_PROMPTS = 12
+FEW_PROMPTS = 6
 """With fewer, the intervals' real coverage is told (see `statistics`)."""
 
 
@@ -111,14 +111,14 @@ def _introduction(records: Sequence[Record], variants: Sequence[str]) -> str:
     first, prompts = records[0], len({record.prompt for record in records})
     reliability = f", which obeys view words in {first.reliability:.0%} of its calls" if first.reliability < 1 else ""
     narrow = (
-        " Over so few prompts they are too narrow: with eight they cover nearer 90 %, with four 83 %, with two half."
+        " Over so few prompts they are too narrow: with four they cover 88 %, with three 75 %, with two half."
         if prompts < FEW_PROMPTS
         else ""
     )
     return (
         f"{len(records)} runs of {len(variants)} variants on {prompts} prompts; the prior {first.prior}{reliability}, quality "
         f"{first.quality}, {first.budget:,} predictions a run. Figures are means over prompts, each of them the mean over its seeds. "
-        f"Brackets are 95 % intervals by bootstrap over prompts and the seeds within them.{narrow}"
+        f"Brackets are 95 % intervals by bootstrap over prompts.{narrow}"
     )
 
 
@@ -153,7 +153,7 @@ def _tables(
 def _by_chance(prompts: int) -> str:
     """The share of the differences that are none and yet clear of zero: what the intervals over so many prompts do not cover."""
     if prompts < FEW_PROMPTS:
-        return "one in ten over eight prompts, one in six over four and every other one over two"
+        return "one in eight over four prompts, one in four over three and every other one over two"
     return "one in twenty"
 
 

@@ -1,11 +1,13 @@
-"""Means, differences and ranks of the gallery's measures, with intervals that know that runs of one prompt belong together. Numpy only.
+"""Means, differences and ranks of the gallery's measures, with intervals that know that runs of one prompt belong together.
 
 Every prompt counts the same, however many seeds it was run with: a mean is that of the prompts' means. Its 95 % interval is a bootstrap's
-(Efron and Tibshirani 1993): prompts are drawn with replacement, seeds within each drawn prompt too, from a seeded generator. Two variants
-are compared on the (prompt, seed) pairs that both have.
+(Efron and Tibshirani 1993): prompts are drawn with replacement, with all their seeds, from a seeded generator. What seeds differ by is in
+the prompts' means already; drawing seeds as well would count it twice (Davison and Hinkley 1997, on hierarchical data). Two variants are
+compared on the (prompt, seed) pairs that both have.
 
-With few prompts such an interval is too narrow. On normal data it covered the truth in 95 % of cases with 40 prompts, 93 % with 12, 90 %
-with 8, 83 % with 4 and 50 to 60 % with 2.
+Percentiles of the mean of few prompts lie too near to each other, and are taken further out (`_tail`). On normal data the interval then
+covered the truth in 93 to 96 % of cases with 40, 12, 8 and 6 prompts, whatever the share of the seeds in their spread; in 88 % with 4, 75 %
+with 3 and 50 % with 2, where it goes from the lowest prompt to the highest.
 """
 
 from __future__ import annotations
@@ -16,12 +18,13 @@ from dataclasses import dataclass, replace
 from functools import lru_cache
 
 import numpy as np
+from scipy.special import ndtr, stdtrit
 
 from ...errors import InputError
 from .records import UNKNOWN, Record
 
 CONFIDENCE = 0.95
-DRAWS = 2000
+DRAWS = 10_000
 """Resamples of an interval."""
 
 Pairs = Mapping[tuple[str, int], float]
@@ -143,21 +146,20 @@ def estimate(values: Pairs, *, draws: int = DRAWS, seed: int = 0) -> Estimate:
     missing = len(values) - len(keys)
     if not keys:
         return Estimate(missing=missing)
-    _, counts = np.unique([prompt for prompt, _ in keys], return_counts=True)
-    numbers = np.array([values[key] for key in keys])
-    own = np.repeat(1 / (len(counts) * counts), counts)
-    low = high = UNKNOWN
-    if len(counts) > 1:
-        tail = (1 - CONFIDENCE) / 2
-        low, high = np.quantile(_weights(tuple(counts.tolist()), draws, seed) @ numbers, [tail, 1 - tail]).tolist()
-    return Estimate(float(own @ numbers), low, high, len(counts), len(keys), missing)
+    by_prompt: dict[str, list[float]] = {}
+    for key in keys:
+        by_prompt.setdefault(key[0], []).append(values[key])
+    means = np.array([np.mean(runs) for runs in by_prompt.values()])
+    low, high = _interval(_shares(len(means), draws, seed) @ means, len(means)) if len(means) > 1 else (UNKNOWN, UNKNOWN)
+    return Estimate(float(means.mean()), low, high, len(means), len(keys), missing)
 
 
 def crossed_estimate(values: Pairs, *, draws: int = DRAWS, seed: int = 0) -> Estimate:
     """As `estimate`, where the second of a pair is a participant, who is the same person in all prompts.
 
     Prompts and participants are each drawn with replacement, once for the whole table: a taste that somebody has in every prompt is no
-    news in each of them (the pigeonhole bootstrap; Owen 2007). With one participant the interval is over prompts alone.
+    news in each of them (the pigeonhole bootstrap; Owen 2007). With one participant the interval is over prompts alone; otherwise it is
+    as wide as the fewer of the two ask for. On normal data it covered the truth in 95 % of cases or more, with three participants as well.
     """
     found = estimate(values, draws=draws, seed=seed)
     if found.prompts < 2:
@@ -170,23 +172,31 @@ def crossed_estimate(values: Pairs, *, draws: int = DRAWS, seed: int = 0) -> Est
     times[count == 0] = 0  # nobody who was drawn has answered there
     total, count, times = (part[times.any(axis=1)] for part in (total, count, times))
     means = (times * total / np.maximum(count, 1)).sum(axis=1) / times.sum(axis=1)
-    tail = (1 - CONFIDENCE) / 2
-    low, high = np.quantile(means, [tail, 1 - tail]).tolist()
+    low, high = _interval(means, min(n for n in table.shape if n > 1))
     return replace(found, low=low, high=high)
 
 
 @lru_cache(maxsize=16)
-def _weights(counts: tuple[int, ...], draws: int, seed: int) -> np.ndarray:
-    """[draws, runs] how much every run counts in each resample; rows sum to 1. Runs are sorted by prompt, `counts` of them each."""
-    rng = np.random.default_rng(seed)
-    prompts, total = len(counts), sum(counts)
-    sizes, starts = np.array(counts), np.cumsum((0, *counts[:-1]))
-    drawn = rng.integers(prompts, size=(draws, prompts))
-    within = (rng.random((draws, prompts, max(counts))) * sizes[drawn][..., None]).astype(np.int64)
-    used = np.arange(max(counts)) < sizes[drawn][..., None]
-    run = starts[drawn][..., None] + within + np.arange(draws)[:, None, None] * total
-    share = np.broadcast_to(1 / (prompts * sizes[drawn])[..., None], run.shape)
-    return np.bincount(run[used], share[used], minlength=draws * total).reshape(draws, total)
+def _shares(prompts: int, draws: int, seed: int) -> np.ndarray:
+    """[draws, prompts] how much every prompt counts in each resample; rows sum to 1."""
+    return np.random.default_rng(seed).multinomial(prompts, np.full(prompts, 1 / prompts), size=draws) / prompts
+
+
+def _interval(means: np.ndarray, count: int) -> tuple[float, float]:
+    """The ends of the interval around a mean of so many values, of the resamples' means [draws]."""
+    tail = _tail(count)
+    low, high = np.quantile(means, [tail, 1 - tail]).tolist()
+    return low, high
+
+
+def _tail(count: int) -> float:
+    """The share of resamples of so many values, at least two, that lies beyond an end of their mean's interval.
+
+    That of the normal distribution beyond what Student's t takes, the resamples' standard deviation being sqrt((n - 1) / n) of what it
+    should be: the expanded percentile interval (Hesterberg 2015). 0.0057 of eight values, 0.021 of forty.
+    """
+    quantile = stdtrit(count - 1, (1 + CONFIDENCE) / 2)
+    return float(ndtr(-math.sqrt(count / (count - 1)) * quantile))
 
 
 def difference(values: Pairs, reference: Pairs, *, draws: int = DRAWS, seed: int = 0) -> Estimate:

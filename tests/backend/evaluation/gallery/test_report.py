@@ -166,7 +166,7 @@ class TestWhatIsMissing:
         assert page.load_strip(path, 96) is None
 
     def test_of_few_prompts_more_differences_are_chance(self, tmp_path):
-        for prompts, said in ((PROMPTS, "one in six over four"), (tuple(f"prompt {n}" for n in range(12)), "one in twenty would")):
+        for prompts, said in ((PROMPTS, "one in eight over four"), (tuple(f"prompt {n}" for n in range(12)), "one in twenty would")):
             made = records(prompts=prompts)
             write_report(tmp_path, made, variants=list(LEVELS), reference="cograd3d", title="t", command="c", machine="m", **NOTHING)
             assert said in (tmp_path / "tables.md").read_text("utf-8")

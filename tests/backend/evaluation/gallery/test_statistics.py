@@ -13,7 +13,7 @@ from backend.evaluation.gallery.statistics import (
     ANGLE_STDS,
     MEASURES,
     Estimate,
-    _weights,
+    _shares,
     angle_std,
     crossed_estimate,
     difference,
@@ -58,6 +58,15 @@ class TestParticipants:
         assert 0.88 <= hits / repetitions <= 0.98
         assert nested / repetitions < 0.75, "which is why participants are not taken for seeds"
 
+    def test_few_participants_are_few_however_many_prompts_there_are(self):
+        rng, hits, repetitions = np.random.default_rng(0), 0, 200
+        for _ in range(repetitions):
+            leaning = rng.normal(0, 1, 4)
+            table = {(f"p{p}", q): float(leaning[q] + rng.normal(0, 0.5)) for p in range(40) for q in range(4)}
+            found = crossed_estimate(table, draws=2000)
+            hits += found.low <= 0 <= found.high
+        assert hits / repetitions >= 0.88
+
 
 class TestMeans:
     def test_every_prompt_counts_the_same(self):
@@ -75,10 +84,10 @@ class TestMeans:
         assert found.value == 1.5 and math.isnan(found.low) and math.isnan(found.high) and not found.clear_of_zero
 
     def test_the_seed_decides_and_nothing_else(self):
-        table = {(prompt, seed): float(ord(prompt) * 7 % 11 + seed) for prompt in "abcdefgh" for seed in range(3)}
+        table = {(prompt, seed): math.sqrt(ord(prompt)) * 7 % 1 + seed for prompt in "abcdefgh" for seed in range(3)}
         found = []
         for seed in (0, 0, 1):
-            _weights.cache_clear()
+            _shares.cache_clear()
             found.append(estimate(table, seed=seed))
         assert found[0] == found[1] != found[2] and found[0].value == found[2].value
 
@@ -101,15 +110,23 @@ class TestMeans:
         for name in ("value", "low", "high"):
             assert getattr(moved, name) == pytest.approx(shift + scale * getattr(plain, name), abs=1e-6, nan_ok=True)
 
-    def test_intervals_cover_the_truth_as_often_as_they_say(self):
-        """Normal prompts, normal seeds within them, as many as the short list and more."""
-        rng, hits, repetitions = np.random.default_rng(0), 0, 200
+    @pytest.mark.parametrize(("prompts", "seeds", "of_prompts", "of_seeds"), [(40, 3, 0, 1), (12, 3, 1, 0.5), (8, 1, 1, 0), (6, 8, 0, 1)])
+    def test_intervals_cover_the_truth_as_often_as_they_say(self, prompts, seeds, of_prompts, of_seeds):
+        """Normal prompts and normal seeds within them, also where all that differs is the seeds."""
+        rng, hits, repetitions = np.random.default_rng(0), 0, 600
         for _ in range(repetitions):
-            offsets = rng.normal(0, 1, 12)
-            table = {(str(p), s): 5 + offsets[p] + rng.normal(0, 0.5) for p in range(12) for s in range(3)}
-            found = estimate(table, draws=500)
+            offsets = rng.normal(0, of_prompts, prompts)
+            table = {(str(p), s): 5 + offsets[p] + rng.normal(0, of_seeds) for p in range(prompts) for s in range(seeds)}
+            found = estimate(table, draws=2000)
             hits += found.low <= 5 <= found.high
-        assert 0.88 <= hits / repetitions <= 0.99
+        assert 0.92 <= hits / repetitions <= 0.97
+
+    def test_the_interval_of_a_mean_is_that_of_students_t(self):
+        """So far as values of one spread, which the bootstrap sees, are alike: t(7) at 97.5 % is 2.365."""
+        values = np.array([-7, -5, -3, -1, 1, 3, 5, 7], dtype=float)
+        found = estimate({(str(p), 0): value for p, value in enumerate(values)}, draws=200_000)
+        assert found.high == pytest.approx(2.365 * values.std(ddof=1) / math.sqrt(8), rel=0.05)
+        assert found.low == pytest.approx(-found.high, rel=0.02)
 
     def test_seeds_of_a_prompt_are_not_taken_for_prompts(self):
         """The same forty numbers: ten prompts that differ and four seeds that do not tell less than forty prompts."""
