@@ -166,10 +166,10 @@ def main(arguments: Sequence[str] | None = None, *, inside: bool = False) -> int
         return _fail(
             ResourceError("There is not enough memory for this.", remedy="Close other programs, or choose the draft quality."), arguments
         )
-    except ModuleNotFoundError as error:
-        if _is_ours(error):
+    except ImportError as error:
+        if environment.is_ours(error):
             raise
-        return _fail(SetupError(f"The Python package {error.name} is missing.", remedy=f"Run `{PROGRAM} setup --repair`."), arguments)
+        return _fail(environment.import_failure(error), arguments)
     except RuntimeError as error:
         if str(error) != _NO_HOME:
             raise
@@ -210,7 +210,7 @@ def _dispatch(arguments: list[str], inside: bool) -> int:
     try:
         module = importlib.import_module(f".{command.module}", __package__)
     except ModuleNotFoundError as error:
-        if inside or _is_ours(error):
+        if inside or environment.is_ours(error):
             raise
         return _go_inside(arguments)  # it needs more than the standard library even to read its options
     parser = Parser(
@@ -222,6 +222,7 @@ def _dispatch(arguments: list[str], inside: bool) -> int:
     args = parser.read(arguments[words:])
     if hasattr(module, "check"):
         module.check(args)
+    inside = inside or (hasattr(module, "needs_environment") and not module.needs_environment(args))
     if not inside and not command.may_install and environment.ready_python() is None:
         raise SetupError("CoGrad3D's Python environment is not installed.", remedy=f"Run `{PROGRAM} setup`.")
     if not inside:
@@ -235,11 +236,6 @@ def _go_inside(arguments: list[str], *, quiet: bool = False, assume_yes: bool = 
     from .commands.setup import ensure_environment
 
     return environment.run_inside(ensure_environment(Console(quiet=quiet), assume_yes=assume_yes), arguments)
-
-
-def _is_ours(error: ModuleNotFoundError) -> bool:
-    """Whether the missing module is one of this project, which no installation could bring."""
-    return (error.name or "").partition(".")[0] == __package__
 
 
 def _explain_unknown(name: str, rest: list[str]) -> int:

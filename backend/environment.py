@@ -252,6 +252,8 @@ class Environment:
         if not self.python.exists() or self.site_packages is None:  # follows the link: false when the Python it was made from is gone
             status = Status.DAMAGED if self.marker_file.exists() else Status.INTERRUPTED
             return State(status, "Its Python is missing.", tuple(requirements()))
+        if not self._python_fits(self.site_packages):
+            return State(Status.DAMAGED, "The Python that it was made from is another version now.", tuple(requirements()))
         installed = self.metadata_folders()
         records = ((pin, _record(installed.get(pin.name, ()), pin.version)) for pin in requirements())
         missing = tuple(pin for pin, record in records if record is None or (thorough and not _record_holds(record)))
@@ -263,6 +265,14 @@ class Environment:
         if missing:
             return State(Status.DAMAGED, f"Missing or damaged: {', '.join(pin.name for pin in missing)}.", missing)
         return State(Status.READY, "Complete.")
+
+    def _python_fits(self, site_packages: Path) -> bool:
+        """Whether its Python looks for packages in this folder: an update may have put another version in the old one's place.
+
+        Told by names, where they have a version in them. Windows' have none, and there an environment has a Python of its own.
+        """
+        names = (Path(os.path.realpath(self.python)).name, site_packages.parent.name)
+        return len({name for name in names if re.fullmatch(r"python3\.\d+", name)}) < 2
 
     def metadata_folders(self) -> dict[str, list[Path]]:
         """The folders that describe installed packages, by the package's normalised name."""
@@ -386,13 +396,31 @@ def run_inside(python: Path, arguments: Sequence[str]) -> int:
             os.execve(command[0], command, child_environ())
         process = subprocess.Popen(command, env=child_environ())
     except OSError as error:
-        remedy = "Correct the variable COGRAD3D_PYTHON, or unset it." if chosen_python() else "Run `python3 -m backend setup --repair`."
-        raise SetupError(f"{python} does not start: {error.strerror or error}.", remedy=remedy) from error
+        raise SetupError(f"{python} does not start: {error.strerror or error}.", remedy=_remedy()) from error
     while True:
         try:
             return process.wait()
         except KeyboardInterrupt:  # Windows sends Ctrl-C to the whole console; the child decides what it means
             continue
+
+
+def _remedy() -> str:
+    """What helps where the Python that things run in is no good."""
+    return "Correct the variable COGRAD3D_PYTHON, or unset it." if chosen_python() else "Run `python3 -m backend setup --repair`."
+
+
+def is_ours(error: ImportError) -> bool:
+    """Whether what cannot be imported is a module of this project, which no installation could bring."""
+    return (error.name or "").partition(".")[0] == __package__
+
+
+def import_failure(error: ImportError) -> SetupError:
+    """What to say of a package that cannot be imported, and what to do about it."""
+    if isinstance(error, ModuleNotFoundError) and error.name:
+        return SetupError(f"The Python package {error.name} is missing.", remedy=_remedy())
+    return SetupError(
+        f"A Python package does not work: {(str(error).splitlines() or ['it cannot be imported'])[0][:300]}.", remedy=_remedy()
+    )
 
 
 def ready_python(environment: Environment | None = None) -> Path | None:

@@ -134,6 +134,20 @@ def plan(
     state = environment.state(thorough=thorough)
     if state.status is Status.FOREIGN:
         raise SetupError(state.detail, remedy="Choose a new or empty folder with `python3 -m backend setup --location DIR`.")
+    found = _plan(environment, state, wheels=wheels, allow_cuda=allow_cuda, gpus=gpus)
+    _check_disk(environment, state, found.installed_bytes)
+    return found
+
+
+def _plan(
+    environment: Environment,
+    state: State,
+    *,
+    wheels: Path | None = None,
+    allow_cuda: bool = False,
+    gpus: Sequence[str] | None = None,
+) -> Plan:
+    """`plan` for what is known of the folder, whatever room there is. Raises `SetupError`."""
     if sys.platform == "darwin" and os.uname().machine == "x86_64":
         raise SetupError("PyTorch has no build for Macs with an Intel processor any more.", remedy="Use another computer.")
     if wheels is not None and not any(wheels.glob("*.whl")):
@@ -142,7 +156,6 @@ def plan(
             remedy="Fill it with `python3 -m backend setup --download-wheels DIR` where there is a network.",
         )
     build = "cuda" if sys.platform != "darwin" and (allow_cuda or (machine.nvidia_gpus() if gpus is None else gpus)) else "cpu"
-    _check_disk(environment, state, INSTALLED_BYTES[build])
     return Plan(environment, state, build, DOWNLOAD_BYTES[build], INSTALLED_BYTES[build], wheels, allow_cuda)
 
 
@@ -165,6 +178,17 @@ def _check_disk(environment: Environment, state: State, installed: int) -> None:
             f"The environment needs {machine.format_bytes(needed)} of disk, and {environment.root} has {machine.format_bytes(free)} free.",
             remedy="Free some space, or choose a folder on another disk with `python3 -m backend setup --location DIR`.",
         )
+
+
+def _check_room_for_wheels(folder: Path, size: int) -> None:
+    """Raises `ResourceError` where so many bytes do not fit beside the folder, or where pip puts them first."""
+    places = {folder: "choose a folder on another disk", Path(tempfile.gettempdir()): "name a folder with more in the variable TMPDIR"}
+    for place, instead in places.items():
+        if (free := machine.free_disk(place)) < size:
+            raise ResourceError(
+                f"The wheels take about {machine.format_bytes(size)}, and {place} has {machine.format_bytes(free)} free.",
+                remedy=f"Free some space, or {instead}.",
+            )
 
 
 def _lacks_most(state: State) -> bool:
@@ -293,12 +317,16 @@ def download_wheels(folder: Path, report: Report = silent, *, python: str | None
 
     Raises:
         SetupError: they cannot be had.
+        ResourceError: too little disk.
     """
     with told_as_setup_error(folder, "Choose another folder with `python3 -m backend setup --download-wheels DIR`."):
         folder.mkdir(parents=True, exist_ok=True)
         temporary_folder = tempfile.TemporaryDirectory(prefix="cograd3d-")
     with temporary_folder as temporary:
-        installer = _Installer(plan(Environment(Path(temporary) / "env"), allow_cuda=allow_cuda), report, None)
+        environment = Environment(Path(temporary) / "env")  # for its pip alone: nothing is installed in there
+        planned = _plan(environment, environment.state(), allow_cuda=allow_cuda)
+        _check_room_for_wheels(folder, planned.download_bytes - sum(wheel.stat().st_size for wheel in folder.glob("*.whl")))
+        installer = _Installer(planned, report, None)
         installer.make_venv(python, clear=False)
         installer.download(folder)
 

@@ -117,11 +117,16 @@ def _keep(chosen: Iterable[Path], environ: Mapping[str, str]) -> None:
 
 
 def hub_cache(environ: Mapping[str, str] = os.environ) -> Path:
-    """Where Hugging Face's libraries keep the models they downloaded."""
-    if environ.get("HF_HUB_CACHE"):
-        return Path(environ["HF_HUB_CACHE"]).expanduser()
+    """Where Hugging Face's libraries keep the models they downloaded; as they do, also by the variable's older name."""
+    if chosen := environ.get("HF_HUB_CACHE") or environ.get("HUGGINGFACE_HUB_CACHE"):
+        return _expanded(chosen)
     home = environ.get("HF_HOME") or Path(environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "huggingface"
-    return Path(home).expanduser() / "hub"
+    return _expanded(home) / "hub"
+
+
+def _expanded(path: str | Path) -> Path:
+    """With the ~ and the variables in it, for which there may have been no shell."""
+    return Path(os.path.expandvars(os.path.expanduser(path)))
 
 
 # --- Finding them

@@ -24,6 +24,7 @@ from pathlib import Path
 
 from . import __version__, listening
 from .control import Control, JobCancelled
+from .environment import import_failure, is_ours
 from .errors import EXIT_INTERRUPTED, CoGradError, OutputError, ResourceError
 from .files import atomic_write_text, disk_is_full, output_error
 from .job import JobFolder
@@ -122,6 +123,8 @@ def as_user_error(error: Exception, folder: JobFolder) -> CoGradError:
             "There was not enough memory for this run.",
             remedy="Close other programs, or take a lower quality, a smaller `densification.max_count` or a smaller prior.",
         )
+    if isinstance(error, ImportError) and not is_ours(error):
+        return import_failure(error)
     if isinstance(error, OSError) and disk_is_full(error):
         return output_error(error, Path(error.filename or folder.path))
     text = (str(error).splitlines() or [""])[0][:300]

@@ -93,6 +93,11 @@ def check(args: argparse.Namespace) -> None:
         _processes(args.processes, plan)
 
 
+def needs_environment(args: argparse.Namespace) -> bool:
+    """Whether `run` needs the packages of the environment: not to say what would be done."""
+    return not args.dry_run
+
+
 def run(args: argparse.Namespace) -> int:
     if args.dry_run:
         return _show_plan(_plan(args), as_json=args.json)

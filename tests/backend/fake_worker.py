@@ -116,6 +116,21 @@ def broken(folder, emit, control):
     raise ZeroDivisionError("a bug")
 
 
+def incomplete(folder, emit, control):
+    """A run in an environment that lacks a package."""
+    raise ModuleNotFoundError("No module named 'numpy'", name="numpy")
+
+
+def outdated(folder, emit, control):
+    """A run in an environment of which a package cannot be loaded."""
+    raise ImportError("libcudart.so.12: cannot open shared object file")
+
+
+def misnamed(folder, emit, control):
+    """A run with a bug that no installation mends."""
+    raise ImportError("cannot import name 'x' from 'backend.y'", name="backend.y")
+
+
 def starved(folder, emit, control):
     """A run without memory."""
     raise MemoryError

@@ -76,7 +76,7 @@ def test_the_installer(tmp_path):
 
     root = tmp_path / "env"
     for pin in environment.requirements():  # all but the proof that it works is there: there is little disk to check for
-        record = root / "lib/python3.11/site-packages" / f"{pin.name}-{pin.version}.dist-info" / "RECORD"
+        record = root / "lib/python{}.{}".format(*sys.version_info) / "site-packages" / f"{pin.name}-{pin.version}.dist-info" / "RECORD"
         record.parent.mkdir(parents=True)
         record.write_text("")
     python = environment.Environment(root).python

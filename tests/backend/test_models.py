@@ -342,9 +342,14 @@ class TestPipelines:
         (model,) = found(tmp_path / "old-cache").values()
         assert (model.name, model.title, model.kind) == (str(repository / "snapshots" / "abc"), "owner/model", "folder")
 
-    def test_variables_of_the_hub(self):
+    def test_variables_of_the_hub(self, monkeypatch):
         assert model_files.hub_cache({"HF_HUB_CACHE": "/models", "HF_HOME": "/home"}) == Path("/models")
         assert model_files.hub_cache({"HF_HOME": "/home"}) == Path("/home/hub")
+        older = {"HUGGINGFACE_HUB_CACHE": "/older", "HF_HOME": "/home"}
+        assert model_files.hub_cache(older) == Path("/older")
+        assert model_files.hub_cache(older | {"HF_HUB_CACHE": "/models"}) == Path("/models")
+        monkeypatch.setenv("DISK", "/mnt/disk")
+        assert model_files.hub_cache({"HF_HOME": "$DISK/hf"}) == Path("/mnt/disk/hf/hub")
 
 
 class TestOtherPrograms:

@@ -83,7 +83,7 @@ def settle(supervisor, pump):
 
 def put_environment(root: Path, environment) -> None:
     """What a completed installation looks like on disk."""
-    site = root / ("Lib" if os.name == "nt" else "lib/python3.11") / "site-packages"
+    site = root / ("Lib" if os.name == "nt" else "lib/python{}.{}".format(*sys.version_info)) / "site-packages"
     for pin in environment.requirements():
         info = site / f"{pin.name.replace('-', '_')}-{pin.version}.dist-info"
         info.mkdir(parents=True)

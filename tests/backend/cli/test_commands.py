@@ -100,6 +100,7 @@ class TestGeneral:
             (OSError(28, "No space left on device"), 8, "disk is full"),
             (RuntimeError("Could not determine home directory."), 2, "Set the variable HOME"),
             (ModuleNotFoundError("No module named 'numpy'", name="numpy"), 6, "setup --repair"),
+            (ImportError("DLL load failed while importing _C", name="_C"), 6, "DLL load failed"),
         ],
     )
     def test_what_may_go_wrong_in_any_command(self, monkeypatch, capsys, error, code, words):
@@ -110,6 +111,16 @@ class TestGeneral:
         assert cli.main(["generate", "a cat"]) == code
         assert words in capsys.readouterr().err
 
+    def test_a_python_that_somebody_else_equipped_is_theirs_to_mend(self, monkeypatch, capsys):
+        def fail(arguments, inside):
+            raise ModuleNotFoundError("No module named 'numpy'", name="numpy")
+
+        monkeypatch.setattr(cli, "_dispatch", fail)
+        monkeypatch.setenv("COGRAD3D_PYTHON", "/opt/python")
+        assert cli.main(["generate", "a cat"]) == 6
+        said = capsys.readouterr().err
+        assert "COGRAD3D_PYTHON" in said and "--repair" not in said
+
     def test_a_command_that_cannot_even_be_imported_here_goes_on_in_the_environment(self, monkeypatch):
         def missing(name, package):
             raise ModuleNotFoundError("No module named 'numpy'", name="numpy")
@@ -118,6 +129,16 @@ class TestGeneral:
         monkeypatch.setattr(environment, "is_inside", lambda: False)
         assert cli.main(["evaluate", "--help"]) == WENT_ON
         assert cli.main(["doctor"]) == 6  # needs no environment, so none would help
+
+    def test_saying_what_would_be_done_installs_nothing(self, monkeypatch, tmp_path, capsys):
+        monkeypatch.setattr("backend.commands.setup.ensure_environment", lambda *args, **options: pytest.fail("installed"))
+        prompts = tmp_path / "prompts.txt"
+        prompts.write_text("a red cat\n")
+        arguments = ["batch", str(prompts), "--output", str(tmp_path / "toys")]
+        assert cli.main([*arguments, "--dry-run"]) == 0
+        assert "001-a-red-cat.glb" in capsys.readouterr().out and not (tmp_path / "toys").exists()
+        monkeypatch.setattr("backend.commands.setup.ensure_environment", lambda *args, **options: Path("/python"))
+        assert cli.main(arguments) == WENT_ON
 
     def test_programming_errors_stay_visible(self, monkeypatch):
         def fail(arguments, inside):

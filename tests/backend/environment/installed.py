@@ -13,7 +13,7 @@ from backend.environment import MARKER_FILE, OWNER_FILE, Environment, Requiremen
 
 def put_package(root: Path, pin: Requirement, build: str = "") -> Path:
     """An installed package of one file, as pip leaves it; returns that file."""
-    site = root / ("Lib" if os.name == "nt" else "lib/python3.11") / "site-packages"
+    site = root / ("Lib" if os.name == "nt" else "lib/python{}.{}".format(*sys.version_info)) / "site-packages"
     name = pin.name.replace("-", "_")
     info = site / f"{name}-{pin.version}{build}.dist-info"
     info.mkdir(parents=True, exist_ok=True)

@@ -80,6 +80,21 @@ class TestState:
         made.python.symlink_to(root / "nowhere")
         assert made.state().status is Status.DAMAGED
 
+    @pytest.mark.skipif(sys.platform == "win32", reason="an environment has a Python of its own there")
+    def test_python_that_has_become_another_version(self, root, tmp_path):
+        """As an update of the system leaves it: `python3`, which the environment links to, is the next one."""
+        made = put_environment(root)
+        made.python.unlink()
+        for name in ("python3.99", "python3", "python3.11m"):
+            (tmp_path / name).write_text("")
+        made.python.symlink_to(tmp_path / "python3.99")
+        state = made.state()
+        assert (state.status, len(state.packages)) == (Status.DAMAGED, len(environment.requirements())) and "version" in state.detail
+        for other in ("python3", "python3.11m"):  # whose names do not tell
+            made.python.unlink()
+            made.python.symlink_to(tmp_path / other)
+            assert made.state().status is Status.READY
+
     def test_missing_package(self, root):
         made = put_environment(root)
         next(root.rglob("numpy-*.dist-info/RECORD")).unlink()

@@ -69,6 +69,27 @@ class TestPlan:
         put_environment(root, marker=False)  # nothing much is missing any more
         installation.plan(Environment(root))
 
+    def test_wheels_need_room_where_they_go_and_none_for_an_installation(self, monkeypatch, tmp_path):
+        there, temporary = tmp_path / "wheels", tmp_path / "tmp"
+        there.mkdir()
+        temporary.mkdir()
+        monkeypatch.setattr(installation.tempfile, "tempdir", str(temporary))
+        monkeypatch.setattr(installation._Installer, "make_venv", lambda self, python, clear: True)
+        filled = []
+        monkeypatch.setattr(installation._Installer, "download", lambda self, folder: filled.append(folder))
+        size = installation.DOWNLOAD_BYTES["cpu"]
+        free = {there: size, temporary: size}
+        monkeypatch.setattr(machine, "free_disk", lambda path: free[path])
+        installation.download_wheels(there)
+        assert filled == [there]
+        for full, words in ((there, "another disk"), (temporary, "TMPDIR")):
+            free.update({there: size, temporary: size, full: size - 1})
+            with pytest.raises(ResourceError, match=r"take about 384 MB, and .* has 384 MB free") as error:
+                installation.download_wheels(there)
+            assert str(full) in error.value.message and words in error.value.remedy and "--location" not in error.value.remedy
+        (there / "a.whl").write_bytes(b"x")
+        installation.download_wheels(there)  # what is there already needs no room
+
     def test_refuses_a_folder_without_wheels(self, root, tmp_path):
         with pytest.raises(SetupError, match="no folder with wheels"):
             installation.plan(Environment(root), wheels=tmp_path)

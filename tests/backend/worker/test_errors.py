@@ -28,7 +28,14 @@ def test_a_second_worker_on_one_job_is_refused(start, folder):
 
 @pytest.mark.parametrize(
     ("job", "exit_code", "code", "words"),
-    [("refused", 5, "prior", "no prior here"), ("broken", 1, "error", "a bug"), ("starved", 9, "resources", "enough memory")],
+    [
+        ("refused", 5, "prior", "no prior here"),
+        ("broken", 1, "error", "a bug"),
+        ("misnamed", 1, "error", "backend.y"),
+        ("starved", 9, "resources", "enough memory"),
+        ("incomplete", 6, "setup", "numpy is missing"),
+        ("outdated", 6, "setup", "does not work: libcudart.so.12"),
+    ],
 )
 def test_errors_say_what_to_do(start, folder, job, exit_code, code, words):
     client = start(job)
