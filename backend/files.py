@@ -29,6 +29,7 @@ __all__ = [
     "atomic_write_text",
     "disk_is_full",
     "is_temporary",
+    "make_folder",
     "output_error",
     "remove_leftovers",
     "remove_quietly",
@@ -84,6 +85,14 @@ def output_error(error: OSError, path: Path) -> OutputError:
     return OutputError(
         f"{path} could not be written: {error.strerror or error}.", remedy="Choose another folder, or check that disk for errors."
     )
+
+
+def make_folder(path: Path) -> None:
+    """Make a folder, and those above it, where it is missing. Raises `OutputError`."""
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise output_error(error, path) from error
 
 
 def is_temporary(path: Path) -> bool:

@@ -21,7 +21,7 @@ from typing import Any
 
 from .environment import data_folder
 from .errors import InputError, PriorError
-from .files import absolute, atomic_write_json, output_error
+from .files import absolute, atomic_write_json, make_folder
 from .guidance.kinds import KINDS
 from .guidance.pipeline_files import INDEX_FILE, component_class
 from .guidance.recognition import (
@@ -109,10 +109,7 @@ def remove_folder(folder: Path | str, environ: Mapping[str, str] = os.environ) -
 
 def _keep(chosen: Iterable[Path], environ: Mapping[str, str]) -> None:
     file = data_folder(environ) / FOLDERS_FILE
-    try:
-        file.parent.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise output_error(error, file) from error
+    make_folder(file.parent)
     atomic_write_json(file, {"format": 1, "folders": [str(path) for path in chosen]})
 
 

@@ -26,6 +26,11 @@ JOB_BYTES = 300e6
 """Two checkpoints, two previews, the splats, the mesh and a trace of some thousand iterations."""
 
 
+def memory_of_run(quality: str, *, builtin_prior: bool) -> float:
+    """Bytes that a run needs at its peak, by `MEMORY_BYTES`."""
+    return MEMORY_BYTES.get(quality, MEMORY_BYTES["normal"]) + (0 if builtin_prior else PIPELINE_MEMORY_BYTES)
+
+
 def check_prompt(text: str, what: str = "prompt") -> None:
     """Refuse a prompt that no model could read.
 
@@ -110,7 +115,7 @@ def check_disk(folder: Path, needed: float) -> None:
 
 def check_memory(quality: str, *, builtin_prior: bool) -> None:
     """Refuse a run that this computer's free memory could not hold. Raises `ResourceError`."""
-    needed = MEMORY_BYTES.get(quality, MEMORY_BYTES["normal"]) + (0 if builtin_prior else PIPELINE_MEMORY_BYTES)
+    needed = memory_of_run(quality, builtin_prior=builtin_prior)
     _, available = machine.memory()
     if available is not None and available < needed:
         lower = "" if quality == "draft" else ", or choose the draft quality"

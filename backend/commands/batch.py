@@ -16,16 +16,16 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from .. import machine, preflight, request
+from .. import preflight, request
 from ..config import GenerationConfig
 from ..console import Console, give_up, printable
-from ..errors import EXIT_INTERRUPTED, InputError, OutputError, PromptError, ResourceError, UsageError
+from ..errors import EXIT_INTERRUPTED, InputError, OutputError, PromptError, UsageError
 from ..execution.executor import GRACE_SECONDS, make_executor
 from ..execution.gpus import check_device, usable_gpus, wants_gpu
-from ..execution.local import default_processes
+from ..execution.local import fitting_processes
 from ..execution.manifest import SUMMARY_FILE, BatchJob, Manifest, SummaryRow, write_summary
 from ..execution.task import Outcome, Task
-from ..files import absolute, output_error
+from ..files import absolute, make_folder
 from ..job_lines import read_lines
 from ..locks import work_alone
 from ..protocol import JobSpec
@@ -102,10 +102,7 @@ def run(args: argparse.Namespace) -> int:
     if args.dry_run:
         return _show_plan(_plan(args), as_json=args.json)
     root = _root(args)
-    try:
-        root.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise output_error(error, root) from error
+    make_folder(root)
     with work_alone(root):
         plan = _plan(args)
         report = _Report(plan, as_json=args.json, quiet=args.quiet)
@@ -118,8 +115,8 @@ def run(args: argparse.Namespace) -> int:
         for job in plan.jobs:
             if plan.status(job)[0] == "finished":  # a worker may have come to its end when its batch was gone
                 plan.put(_counted(plan, job))
+        write_summary(root / SUMMARY_FILE, [plan.row(job) for job in plan.manifest.jobs.values()])
         rows = [plan.row(job) for job in plan.jobs]
-        write_summary(root / SUMMARY_FILE, rows)
         report.summary(rows, interrupted=code != 0)
     return code or (0 if all(row.status == "finished" for row in rows) else EXIT_INCOMPLETE)
 
@@ -181,7 +178,21 @@ class _Plan:
         """The job's line of the summary."""
         status, error = self.status(job)
         asset = job.asset if status == "finished" else ""
-        return SummaryRow(job.prompt, status, round(job.seconds, 1), job.attempts, asset, job.gaussians, job.faces, error)
+        return SummaryRow(
+            number=job.number,
+            prompt=job.prompt,
+            seed=job.seed,
+            prior=job.prior,
+            quality=job.quality,
+            method=job.method,
+            status=status,
+            seconds=round(job.seconds, 1),
+            attempts=job.attempts,
+            asset=asset,
+            gaussians=job.gaussians,
+            faces=job.faces,
+            error=error,
+        )
 
 
 def _plan(args: argparse.Namespace) -> _Plan:
@@ -323,21 +334,11 @@ def _counted(plan: _Plan, job: BatchJob) -> BatchJob:
 
 
 def _processes(wanted: int | None, plan: _Plan) -> int:
-    """How many runs at once this computer's free memory holds, at most those wanted. Raises `ResourceError` if more were asked for."""
-    quality, prior = plan.specs[plan.jobs[0].identity].quality, plan.config.prior.name
-    needed = preflight.MEMORY_BYTES.get(quality, preflight.MEMORY_BYTES["normal"])
-    needed += 0 if prior in request.BUILTIN_PRIORS else preflight.PIPELINE_MEMORY_BYTES
-    _, available = machine.memory()
-    count = wanted or default_processes(len(usable_gpus()) if wants_gpu(plan.config.run.device) else 0, machine.cores())
-    count = min(count, len(plan.jobs))
-    fitting = count if available is None else max(1, int(available // needed))
-    if wanted and count > fitting:
-        raise ResourceError(
-            f"{count} runs at once need about {machine.format_bytes(count * needed)} of memory, and {machine.format_bytes(available or 0)} "
-            "are free.",
-            remedy=f"Take --processes {fitting}, or close other programs.",
-        )
-    return min(count, fitting)
+    """How many runs at once, at most those wanted. Raises `ResourceError` if that is more than memory holds."""
+    gpus = len(usable_gpus()) if wants_gpu(plan.config.run.device) else 0
+    is_builtin = plan.config.prior.name in request.BUILTIN_PRIORS
+    memory = preflight.memory_of_run(plan.specs[plan.jobs[0].identity].quality, builtin_prior=is_builtin)
+    return fitting_processes(wanted, len(plan.jobs), gpus=gpus, memory=memory)
 
 
 def _wait_for_earlier_workers(plan: _Plan, report: _Report) -> None:

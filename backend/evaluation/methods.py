@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from .. import __version__, machine, settings
-from ..files import atomic_path, atomic_write_text
+from ..files import atomic_path, atomic_write_text, make_folder
 
 if TYPE_CHECKING:
     from ..config import GenerationConfig
@@ -58,8 +58,8 @@ def run(args: argparse.Namespace) -> int:
         sets.insert(0, f"optimizer.iterations={args.iterations}")
     configs = {name: settings.resolve(args.quality, name, sets=sets) for name in args.methods}
     reference = settings.resolve(args.quality, "cograd3d", sets=sets)
+    make_folder(args.output)
     prior = load_prior(reference.prior, pick_device(reference.run.device), seed=args.seed)
-    args.output.mkdir(parents=True, exist_ok=True)
     parts = [_introduction(args)]
     for budget in args.budgets:
         picture = args.output / ("contact-sheet.png" if budget == args.budgets[0] else f"contact-sheet-{budget}.png")

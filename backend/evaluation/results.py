@@ -21,7 +21,7 @@ from .. import __version__, machine, settings
 from ..config import DEFAULT_PRIOR
 from ..embedded import vocabulary
 from ..errors import OutputError
-from ..files import atomic_path, atomic_write_json, atomic_write_text
+from ..files import atomic_path, atomic_write_json, atomic_write_text, make_folder
 from .work_folders import WorkFolders
 
 if TYPE_CHECKING:
@@ -67,14 +67,14 @@ def run(args: argparse.Namespace) -> int:
         vocabulary.parse(prompt)
     sets = [f"prior.name={args.prior}", f"run.seed={args.seed}", *args.sets]
     config = settings.resolve(args.quality, sets=sets)
+    pictures = _pictures_beside(args.output)
+    make_folder(pictures)
     work = WorkFolders(args.work, args.quality, config)
     rows, folders = [], [work.folder(prompt) for prompt in args.prompts]
-    pictures = _pictures_beside(args.output)
-    pictures.mkdir(parents=True, exist_ok=True)
     for index, (prompt, folder) in enumerate(zip(args.prompts, folders, strict=True)):
         record = folder / "row.json"
         if not record.exists():
-            folder.mkdir(parents=True, exist_ok=True)
+            make_folder(folder)
             atomic_write_json(record, asdict(measure(prompt, config, args.quality, folder)))
         row = Row(**json.loads(record.read_text("utf-8")))
         rows.append(row)

@@ -14,7 +14,7 @@ from .executor import GRACE_SECONDS, Ended, Executor
 from .gpus import GpuPool, share_of_gpu, usable_gpus
 from .task import Task
 
-__all__ = ["LocalExecutor", "default_processes"]
+__all__ = ["LocalExecutor", "default_processes", "fitting_processes"]
 
 
 def default_processes(gpus: int, cores: int) -> int:
@@ -25,6 +25,29 @@ def default_processes(gpus: int, cores: int) -> int:
     their cores, and some of both is left to whoever works here meanwhile. More is for the user to say.
     """
     return gpus or max(1, cores // 2)
+
+
+def fitting_processes(wanted: int | None, tasks: int, *, gpus: int, memory: float) -> int:
+    """How many of so many tasks to do at once: as many as wanted, or else as are usual and this computer's free memory holds.
+
+    Args:
+        wanted: None: `default_processes`.
+        gpus: how many the tasks may use.
+        memory: bytes that each needs.
+
+    Raises:
+        ResourceError: more are wanted than the memory holds.
+    """
+    _, available = machine.memory()
+    count = min(wanted or default_processes(gpus, machine.cores()), tasks)
+    fitting = count if available is None else max(1, int(available // memory))
+    if wanted and count > fitting:
+        raise ResourceError(
+            f"{count} runs at once need about {machine.format_bytes(count * memory)} of memory, and {machine.format_bytes(available or 0)} "
+            "are free.",
+            remedy=f"Take --processes {fitting}, or close other programs.",
+        )
+    return min(count, fitting)
 
 
 @dataclass(frozen=True)

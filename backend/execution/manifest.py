@@ -172,7 +172,12 @@ class Manifest:
 class SummaryRow:
     """A line of `summary.csv`; its fields are the columns."""
 
+    number: int
     prompt: str
+    seed: int
+    prior: str
+    quality: str
+    method: str
     status: str
     seconds: float
     attempts: int

@@ -203,7 +203,9 @@ def _look(part: trimesh.Trimesh, linear: bool) -> dict[str, Any]:
     if image is not None and visual.uv is not None:
         look = {"uv": np.asarray(visual.uv, np.float32), "texture": np.asarray(image.convert("RGB"), np.uint8)}
     factor = getattr(material, "baseColorFactor", None)
-    look["tint"] = np.asarray(material.main_color if factor is None else factor)[:3] / 255
+    if factor is None:  # trimesh calls grey what has no colour of its own, which in a .glb is white
+        factor = (255, 255, 255) if linear else material.main_color
+    look["tint"] = np.asarray(factor)[:3] / 255
     colors = visual.vertex_attributes.get("color")
     if colors is not None:
         look["vertex_colors"] = np.asarray(colors, np.float64)[:, :3]

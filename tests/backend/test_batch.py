@@ -215,8 +215,9 @@ class TestRuns:
         assert "2 of 2  finished after 1:00: a blue dog\n" in error
         assert "2 finished" in out
         rows = summary(tmp_path / "toys")
-        assert list(rows[0]) == ["prompt", "status", "seconds", "attempts", "asset", "gaussians", "faces", "error"]
-        assert list(rows[1].values()) == ["a blue dog", "finished", "60.0", "1", "002-a-blue-dog.glb", "1200", "3400", ""]
+        asked = {"number": "2", "prompt": "a blue dog", "seed": "0", "prior": "builtin:learned", "quality": "draft", "method": "cograd3d"}
+        became = {"status": "finished", "seconds": "60.0", "attempts": "1", "asset": "002-a-blue-dog.glb"}
+        assert list(rows[1].items()) == list((asked | became | {"gaussians": "1200", "faces": "3400", "error": ""}).items())
         assert all((tmp_path / "toys" / row["asset"]).is_file() for row in rows)
 
     def test_again_nothing_is_done(self, prompts, run, executor, tmp_path):
@@ -294,11 +295,24 @@ class TestRuns:
             assert executor.ran == ran, options
         assert sorted(file.name for file in (tmp_path / "toys").glob("*.glb")) == [f"00{n}-a-red-cat.glb" for n in (1, 2, 3)]
 
+    def test_the_summary_is_of_all_jobs_of_the_folder_and_the_exit_code_of_those_asked_for(self, prompts, run, executor, tmp_path):
+        path = prompts("a red cat", "a blue dog")
+        executor.ends = {"a blue dog": (9, "failed", "No memory.")}
+        assert run(path, *DRAFT)[0] == 1
+        code, out, _ = run(prompts("a red cat"), *DRAFT, "--seed", "1")
+        assert code == 0 and "blue dog" not in out
+        rows = [(row["number"], row["prompt"], row["seed"], row["prior"], row["status"]) for row in summary(tmp_path / "toys")]
+        assert rows == [
+            ("1", "a red cat", "0", "builtin:learned", "finished"),
+            ("2", "a blue dog", "0", "builtin:learned", "failed"),
+            ("3", "a red cat", "1", "builtin:learned", "finished"),
+        ]
+
     def test_jobs_keep_their_numbers_when_lines_are_added(self, prompts, run, executor, tmp_path):
         run(prompts("a red cat", "a blue dog"), *DRAFT)
         assert run(prompts("a pink pig", "a blue dog", "a red cat"), *DRAFT)[0] == 0
         assert executor.ran == ["a pink pig"]
-        assert [row["asset"] for row in summary(tmp_path / "toys")] == ["003-a-pink-pig.glb", "002-a-blue-dog.glb", "001-a-red-cat.glb"]
+        assert [row["asset"] for row in summary(tmp_path / "toys")] == ["001-a-red-cat.glb", "002-a-blue-dog.glb", "003-a-pink-pig.glb"]
 
     def test_what_was_deleted_is_made_again(self, prompts, run, executor, tmp_path):
         path = prompts("a red cat", "a blue dog", "a pink pig")

@@ -2,7 +2,8 @@
 
 It is the judge of the learned prior's samples. It is trained for a few minutes on the same renders, every (object,
 colour) pair included, slightly blurred and noisy so that a sample's softness alone does not mislead it. Its own
-accuracy on fresh renders is the ceiling of what it can grant (a camera at 44 degrees is in front, one at 46 beside).
+accuracy on the world's pictures is the ceiling of what it can grant (a camera at 44 degrees is in front, one at 46 beside).
+These are of the views that it learned from, in other colours and before other backdrops.
 """
 
 from __future__ import annotations
@@ -113,7 +114,7 @@ def train_classifier(
 
 
 def accuracy(model: Classifier, dataset: WorldDataset, images: int = 2048) -> dict[str, float]:
-    """Share of right answers to each question on fresh pictures."""
+    """Share of right answers to each question on pictures that are drawn now."""
     right, asked = dict.fromkeys(ANSWERS, 0), dict.fromkeys(ANSWERS, 0)
     for _ in range(max(1, images // BATCH)):
         examples = dataset.draw(BATCH)
@@ -129,8 +130,10 @@ def accuracy(model: Classifier, dataset: WorldDataset, images: int = 2048) -> di
 def cached_classifier(
     dataset: WorldDataset, *, path: Path | None = None, progress: Callable[[str], None] = lambda message: None
 ) -> Classifier:
-    """The classifier of this version of the world, from `path` (a place in the world's cache if None) or trained now and kept there."""
-    judge = cached_judge(Classifier(), lambda: train_classifier(dataset, progress=progress), f"classifier-{TRAINING_IMAGES}", path)
+    """The classifier of this version of the world that learns from as many views, from `path` (a place in the world's cache if None), or
+    trained now and kept there."""
+    name = f"classifier-{TRAINING_IMAGES}-{dataset.views}"
+    judge = cached_judge(Classifier(), lambda: train_classifier(dataset, progress=progress), name, path)
     return judge.to(dataset.device)
 
 

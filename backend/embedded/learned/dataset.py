@@ -72,7 +72,7 @@ class WorldDataset:
     """Draws examples without end.
 
     Args:
-        views: views an object in the bank.
+        views: views an object in the bank; an attribute, too.
         rng: everything random comes from it.
         progress: told what is being rendered.
         objects: a subset of the world's objects.
@@ -90,6 +90,7 @@ class WorldDataset:
         held_out: frozenset[tuple[str, str]] = vocabulary.HELD_OUT,
         device: torch.device | None = None,
     ) -> None:
+        self.views = views
         self.rng = rng
         self.device = device or torch.device("cpu")
         self.objects = objects

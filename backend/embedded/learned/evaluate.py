@@ -51,19 +51,19 @@ def run(args: argparse.Namespace) -> int:
     import torch
 
     from ... import machine
-    from ...files import atomic_write_json, atomic_write_text
+    from ...files import atomic_write_json, atomic_write_text, make_folder
     from ...guidance.diffusers_prior import load_diffusers_prior
     from .classifier import accuracy, cached_classifier
     from .dataset import WorldDataset
     from .sampling import save_sheet
 
+    make_folder(args.output)
     prior = load_diffusers_prior(args.prior, device=torch.device("cpu"))
     scale = prior.recommended.guidance_scale if args.scale is None else args.scale
     dataset = WorldDataset(args.views, np.random.default_rng(args.seed), held_out=frozenset())
     torch.set_num_threads(args.threads or machine.cores())  # numba, which has rendered, shares its threads with torch
     judge = cached_classifier(dataset, progress=print)
     ceiling = accuracy(judge, dataset)
-    args.output.mkdir(parents=True, exist_ok=True)
     rows: list[dict[str, object]] = []
     for name, descriptions in prompt_sets(args.pairs, np.random.default_rng(args.seed)).items():
         pictures = sample(prior, descriptions, scale, args.steps, torch.Generator().manual_seed(args.seed))

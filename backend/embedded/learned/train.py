@@ -7,7 +7,7 @@ import os
 from pathlib import Path
 
 from ...errors import OutputError, PriorError, UsageError
-from ...files import absolute, output_error
+from ...files import absolute, make_folder
 from ...guidance.pipeline_files import EXTRA_FILE, INDEX_FILE
 from ...option_numbers import amount, count, positive, whole
 from ...preflight import check_writable
@@ -113,10 +113,7 @@ def run(args: argparse.Namespace) -> int:
         pick_device(args.device)  # refused here, before anything is made
     folder, init, export = (None if path is None else absolute(path) for path in (args.run, args.init, args.export))
     assert folder is not None, "--run is required"
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise output_error(error, folder) from error
+    make_folder(folder)
     with work_alone(folder):  # two processes would write and remove each other's checkpoints
         trainer = Trainer(folder, settings, device=args.device, init=init)
         return trainer.run(budget, export=export, checkpoint_minutes=args.checkpoint_minutes, sheet_minutes=args.sheet_minutes)

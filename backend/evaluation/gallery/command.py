@@ -17,6 +17,9 @@ from typing import TYPE_CHECKING
 
 from ... import machine
 from ...console import give_up
+from ...files import make_folder
+from ...preflight import memory_of_run
+from ...request import BUILTIN_PRIORS
 from . import prompts, variants
 from .records import Record, read_records, write_records
 
@@ -90,12 +93,14 @@ def run(args: argparse.Namespace) -> int:
     terms = [Terms(args.prior, args.reliability, args.quality, (*budget, *args.sets)) for budget in budgets]
     whole = reference.config(args.quality, terms[-1].assignments)
     check_device(whole.run.device)
-    prior = load_prior(whole.prior, pick_device(whole.run.device), seed=0)
     work = args.work or args.report / "work"
+    make_folder(args.report)
+    if args.work is not None and not args.report_only:
+        make_folder(args.work)
+    prior = load_prior(whole.prior, pick_device(whole.run.device), seed=0)
     runs = [run for each in terms for run in plan(compared, _pairs(args), each, reference, prior, work)]
     del prior
     free_caches()  # what the runs' processes need of the GPU
-    args.report.mkdir(parents=True, exist_ok=True)
     # Two galleries would do the same runs, and each forget the other's records.
     with contextlib.nullcontext() if args.report_only else work_alone(args.report):
         return _complete(runs, args, gpus=None if wants_gpu(whole.run.device) else ())
@@ -142,12 +147,18 @@ def _execute(
 ) -> tuple[list[Record], int]:
     """Does the runs; returns all records and the number of runs that failed. Records are kept as they come. `gpus`: see `make_executor`."""
     from ...execution import Task, make_executor
+    from ...execution.gpus import usable_gpus
+    from ...execution.local import fitting_processes
     from .runs import finished
 
     options = tuple(word for score in args.scores for word in ("--score", score))
     folders = {run.folder.name: run.folder for run in missing}
     path, failed, began = args.report / RECORDS_FILE, 0, time.monotonic()
-    with make_executor(args.processes, args.ray, gpus, shared=args.work or args.report / "work") as executor:
+    processes = args.processes
+    if args.ray is None:
+        memory = memory_of_run(args.quality, builtin_prior=args.prior in BUILTIN_PRIORS)
+        processes = fitting_processes(processes, len(missing), gpus=len(usable_gpus() if gpus is None else gpus), memory=memory)
+    with make_executor(processes, args.ray, gpus, shared=args.work or args.report / "work") as executor:
         executor.notify = _say
         share = executor.gpu_share if gpus is None else 0.0
         tasks = [Task(name, ("evaluate", "run", str(folder.absolute()), *options), gpus=share) for name, folder in folders.items()]

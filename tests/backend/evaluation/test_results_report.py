@@ -21,6 +21,27 @@ def test_a_report_that_could_not_be_written_is_refused_first(name, tmp_path, cap
     assert [path.name for path in tmp_path.iterdir()] == ["there.md"]
 
 
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("results", "--output", "file/results.md", "--work", "work"),
+        ("methods", "--output", "file"),
+        ("methods", "--output", "file/methods"),
+        ("gallery", "--report", "file"),
+        ("gallery", "--report", "report", "--work", "file/work"),
+        ("prior", "prior", "--output", "file/samples"),
+    ],
+)
+def test_folders_that_cannot_be_made_are_told_before_any_work(words, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("backend.guidance.load.load_prior", lambda *arguments, **options: pytest.fail("loaded"))
+    (tmp_path / "file").write_text("precious")
+    assert cli.main(["evaluate", *words], inside=True) == 8
+    said = capsys.readouterr().err
+    assert "file" in said and "could not be written" in said
+    assert (tmp_path / "file").read_text() == "precious"
+
+
 @pytest.fixture
 def measured(monkeypatch):
     """(prompt, seed, prior) of everything that was measured, where nothing is generated; its row and pictures say the seed."""

@@ -108,6 +108,18 @@ class TestTextures:
         material = {"pbrMetallicRoughness": {"baseColorTexture": {"index": 0} | information}}
         return write_glb(path, TETRAHEDRON | coordinates | {"material": 0}, materials=[material], images=[png(*self.QUARTERS)])
 
+    @pytest.mark.parametrize(("information", "red"), [({}, 200 / 255), ({"diffuseFactor": [0.5, 0.5, 0.5, 1.0]}, 0.581)])
+    def test_of_specular_and_glossy_materials_are_as_bright(self, tmp_path, information, red):
+        """Which trimesh makes metallic ones of, and calls grey where nothing but a texture says their colour."""
+        plain = {"diffuseTexture": {"index": 0}, "specularFactor": [0, 0, 0]} | information
+        path = write_glb(
+            tmp_path / "a.glb",
+            TETRAHEDRON | {"TEXCOORD_0": UV, "material": 0},
+            materials=[{"extensions": {"KHR_materials_pbrSpecularGlossiness": plain}}],
+            images=[png((200, 0, 0))],
+        )
+        assert colour(only(path)) == pytest.approx([red, 0, 0], abs=0.02)
+
     def test_coordinates_in_integers(self, tmp_path):
         quarter = (np.tile(np.array([[49151, 16384]], "<u2"), (4, 1)), True)
         assert colour(only(self.write(tmp_path / "a.glb", {}, TEXCOORD_0=quarter))) == pytest.approx([0, 1, 0], abs=0.01)

@@ -44,6 +44,20 @@ def test_classifier_labels_and_cache(tmp_path: Path, monkeypatch: pytest.MonkeyP
     )
 
 
+def test_a_classifier_of_fewer_views_is_another(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked = []
+
+    def cached(blank, train, name, path):
+        asked.append(name)
+        return blank
+
+    monkeypatch.setattr(classifier, "cached_judge", cached)
+    for views in (20, 30, 20):
+        data = dataset.WorldDataset(views, np.random.default_rng(0), objects=("cat",))
+        classifier.cached_classifier(data)
+    assert asked[0] == asked[2] != asked[1]
+
+
 def test_prompt_sets_keep_held_out_pairs_apart() -> None:
     sets = evaluate.prompt_sets(10, np.random.default_rng(0))
     assert {name: len(members) for name, members in sets.items()} == dict.fromkeys(evaluate.SETS, 40)

@@ -9,8 +9,8 @@ from dataclasses import fields, replace
 
 import pytest
 
-from backend import settings
-from backend.errors import ConfigError, InputError, JobError, UsageError
+from backend import machine, settings
+from backend.errors import ConfigError, InputError, JobError, ResourceError, UsageError
 from backend.evaluation.gallery import command, single
 from backend.evaluation.gallery.public_scores import parse_scores
 from backend.evaluation.gallery.records import Record, read_records, write_records
@@ -186,6 +186,29 @@ def test_a_run_that_cannot_be_measured_again_has_failed(tmp_path, monkeypatch, c
         assert command._execute([run], [], args)[1] == failed
         assert said in capsys.readouterr().out
         outcomes.pop(0)
+
+
+@pytest.mark.parametrize(
+    ("words", "available", "processes"), [((), 100e9, 8), ((), 4e9, 2), ((), None, 8), (("--processes", "2"), 4e9, 2), ((), 1e9, 1)]
+)
+def test_as_many_runs_at_once_as_memory_holds(tmp_path, monkeypatch, words, available, processes):
+    asked = []
+
+    def make(count, *arguments, **options):
+        asked.append(count)
+        raise InputError("enough", remedy="")
+
+    monkeypatch.setattr("backend.execution.make_executor", make)
+    monkeypatch.setattr(machine, "cores", lambda: 16)
+    monkeypatch.setattr(machine, "memory", lambda: (None, available and int(available)))
+    record = synthetic.record("cograd3d", "a red cat", psnr=20.0, janus=0.0)
+    runs = [Run(record, settings.resolve("draft"), tmp_path / f"run-{n}") for n in range(20)]
+    with pytest.raises(InputError):
+        command._execute(runs, [], parsed("--report", str(tmp_path), *words), gpus=())
+    assert asked == [processes]
+    with pytest.raises(ResourceError, match="need about"):
+        monkeypatch.setattr(machine, "memory", lambda: (None, 4_000_000_000))
+        command._execute(runs, [], parsed("--report", str(tmp_path), "--processes", "3"), gpus=())
 
 
 def test_one_gpu_cannot_be_all_runs(tmp_path):
