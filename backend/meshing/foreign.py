@@ -7,6 +7,7 @@ vertices or faces, multiplied where the format says so (glTF), else the first of
 from __future__ import annotations
 
 import io
+import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -122,7 +123,7 @@ def read_contents(path: Path) -> Contents:
 
     linear = path.suffix.lower() == ".glb"
     try:
-        scene = _load_glb(path) if linear else trimesh.load_scene(path, process=False)
+        scene = _load_glb(path) if linear else trimesh.load_scene(path, resolver=_Beside(path), process=False)
         looks = _take_looks(scene, linear)
         parts = scene.dump()
     except InputError:
@@ -160,6 +161,34 @@ def repeated(uv: np.ndarray) -> np.ndarray:
 def _refuse(fault: str | None) -> None:
     if fault:
         raise Unreadable(fault)
+
+
+class _Beside:
+    """The files that a mesh names, for trimesh, which takes all that an .mtl says of a texture for its name."""
+
+    def __init__(self, path: Path) -> None:
+        import trimesh
+
+        self._files = trimesh.resolvers.FilePathResolver(str(path))
+
+    def get(self, name: str) -> bytes:
+        """What is in a file. Raises whatever trimesh does where there is none."""
+        try:
+            return bytes(self._files.get(name))
+        except (OSError, ValueError):
+            return bytes(self._files.get(plain_name(name)))
+
+    __getitem__ = get
+
+
+def plain_name(statement: str) -> str:
+    """The file of a texture in an .mtl, without the options before it (of the format's specification) and with / for Windows' \\."""
+    return _OPTIONS.sub("", statement.strip()).replace("\\", "/")
+
+
+_OPTIONS = re.compile(
+    r"^(?:-(?:blendu|blendv|boost|texres|clamp|bm|imfchan|type|cc)\s+\S+\s+|-mm(?:\s+\S+){2}\s+|-[ost](?:\s+[-+.\deE]+){1,3}\s+)+"
+)
 
 
 def _load_glb(path: Path) -> trimesh.Scene:

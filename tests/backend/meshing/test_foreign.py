@@ -120,6 +120,28 @@ class TestTextures:
         )
         assert colour(only(path)) == pytest.approx([red, 0, 0], abs=0.02)
 
+    @pytest.mark.parametrize(
+        "statement",
+        [
+            "t.png",
+            "./in here/t.png",
+            r".\in here\t.png",
+            r"in here\t.png",
+            "-s 1 1 1 t.png",
+            "-clamp on -o 0.5 0 -mm 0 1 in here/t.png",
+            "-1.png",
+        ],
+    )
+    def test_of_an_mtl_as_programs_write_them(self, tmp_path, statement):
+        (tmp_path / "in here").mkdir()
+        for name in ("t.png", "in here/t.png", "-1.png"):
+            (tmp_path / name).write_bytes(png((200, 0, 0)))
+        (tmp_path / "a.mtl").write_text(f"newmtl m\nKd 0 0 1\nmap_Kd {statement}\n")
+        corners = "".join(f"v {x} {y} {z}\n" for x, y, z in CORNERS.tolist())
+        path = tmp_path / "a.obj"
+        path.write_text(f"mtllib a.mtl\n{corners}vt 0.5 0.5\nusemtl m\nf 1/1 3/1 2/1\nf 1/1 2/1 4/1\n")
+        assert colour(only(path)) == pytest.approx([200 / 255, 0, 0], abs=0.01)
+
     def test_coordinates_in_integers(self, tmp_path):
         quarter = (np.tile(np.array([[49151, 16384]], "<u2"), (4, 1)), True)
         assert colour(only(self.write(tmp_path / "a.glb", {}, TEXCOORD_0=quarter))) == pytest.approx([0, 1, 0], abs=0.01)
