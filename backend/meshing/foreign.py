@@ -163,6 +163,12 @@ def _refuse(fault: str | None) -> None:
         raise Unreadable(fault)
 
 
+_OPTIONS = re.compile(
+    r"^(?:-(?:blendu|blendv|boost|texres|clamp|bm|imfchan|type|cc)\s+\S+\s+|-mm(?:\s+\S+){2}\s+|-[ost](?:\s+[-+.\deE]+){1,3}\s+)+"
+)
+"""Of a texture in an .mtl, by the format's specification."""
+
+
 class _Beside:
     """The files that a mesh names, for trimesh, which takes all that an .mtl says of a texture for its name."""
 
@@ -176,19 +182,14 @@ class _Beside:
         try:
             return bytes(self._files.get(name))
         except (OSError, ValueError):
-            return bytes(self._files.get(plain_name(name)))
+            return bytes(self._files.get(_plain_name(name)))
 
     __getitem__ = get
 
 
-def plain_name(statement: str) -> str:
-    """The file of a texture in an .mtl, without the options before it (of the format's specification) and with / for Windows' \\."""
+def _plain_name(statement: str) -> str:
+    """The file of a texture in an .mtl, without the options before it and with / for Windows' \\."""
     return _OPTIONS.sub("", statement.strip()).replace("\\", "/")
-
-
-_OPTIONS = re.compile(
-    r"^(?:-(?:blendu|blendv|boost|texres|clamp|bm|imfchan|type|cc)\s+\S+\s+|-mm(?:\s+\S+){2}\s+|-[ost](?:\s+[-+.\deE]+){1,3}\s+)+"
-)
 
 
 def _load_glb(path: Path) -> trimesh.Scene:
